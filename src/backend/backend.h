@@ -1,0 +1,150 @@
+/*
+ * backend.h: the boundary between the model's forward pass and the machine. One table of operations;
+ * cpu/ fills it in (later cuda/ as well). The decoder (src/model/decoder.c) calls nothing else, and knows
+ * no instruction set.
+ *
+ * Activations are f32, row-major (rows, width), in memory from `alloc` (device memory, for a device).
+ * Matrices and the KV pool are opaque: the backend packs weights once, in the layout it likes, and they
+ * are then held once. Only the engine thread calls a backend; parallelism is inside.
+ */
+#ifndef CENTO_BACKEND_BACKEND_H
+#define CENTO_BACKEND_BACKEND_H
+
+#include "base/status.h"
+
+typedef enum tensor_dtype { TENSOR_F32, TENSOR_F16, TENSOR_BF16 } tensor_dtype;
+
+static inline size_t tensor_dtype_bytes(tensor_dtype dtype) {
+    return dtype == TENSOR_F32 ? 4 : 2;
+}
+
+/* A matrix as the file holds it: row-major (rows, columns), rows are output features. Borrowed. */
+typedef struct tensor_view {
+    const void *data; /* may be unaligned; NULL: fill with random values (bench model) */
+    tensor_dtype dtype;
+    uint32_t rows, columns;
+} tensor_view;
+
+typedef struct backend backend;
+typedef struct backend_matrix backend_matrix;
+typedef struct backend_kv_pool backend_kv_pool;
+
+typedef struct backend_options {
+    cento_dtype compute_dtype;
+    uint32_t threads; /* 0: one per physical core */
+    const char *isa;  /* NULL: the best this CPU has; "portable", "avx2", "avx512": for tests */
+} backend_options;
+
+/* What the pages hold. Layout per layer: [page][K|V][kv_head][token][head_dim] (DESIGN: KV memory). */
+typedef struct kv_pool_shape {
+    uint32_t layers, kv_heads, head_dim;
+    uint32_t pages, page_tokens;
+} kv_pool_shape;
+
+/*
+ * One run of keys as one group of consecutive rows of the batch sees it. Key token_begin+i stands at global
+ * position `position + i`; a row at position p sees it iff p - window < position + i <= p (window 0: none).
+ * Keys are stored rotated for some origin; a row at position p rotates its query by p - rotation_origin
+ * for this span. rotation_origin 0: the keys were rotated for their global positions; an independent
+ * chunk that stands at offset o and was stored from position 0 has rotation_origin o.
+ */
+typedef struct kv_span {
+    const uint32_t *pages; /* page ids of the run; token t lies in pages[t / page_tokens]; borrowed */
+    uint32_t token_begin, token_end;
+    uint32_t position; /* global position of token_begin */
+    int64_t rotation_origin;
+    uint32_t row_begin, row_count; /* rows (query tokens) of the batch that attend to it */
+} kv_span;
+
+/* Rotary embedding: x_i, x_{i+d/2} are a pair (the Hugging Face layout), angle = position × inv_freq[i]. */
+typedef struct rope_table {
+    const double *inv_freq;  /* (head_dim / 2), host memory; the scaling variant is already in it */
+    double attention_factor; /* yarn: cos and sin are multiplied by it; else 1 */
+} rope_table;
+
+typedef struct attention_shape {
+    uint32_t heads, kv_heads, head_dim;
+    float scale;     /* of q·k, usually 1/sqrt(head_dim) */
+    uint32_t window; /* sliding window in tokens; 0: none */
+    float norm_epsilon;
+} attention_shape;
+
+typedef struct backend_counters {
+    uint64_t forward_tokens; /* rows that went through `embed` */
+    uint64_t kv_bytes_read;  /* by attention */
+    uint64_t weight_bytes;   /* held in packed matrices and vectors */
+} backend_counters;
+
+typedef struct backend_ops {
+    void (*destroy)(backend *self);
+    /* "cpu avx2, 2 threads"; lives as long as the backend */
+    const char *(*describe)(const backend *self);
+    const backend_counters *(*counters)(const backend *self);
+
+    /* 64-byte aligned f32 memory for activations; contents undefined. */
+    float *(*alloc)(backend *self, size_t count);
+    void (*release)(backend *self, float *memory);
+
+    /* Packs matrices stacked along their rows (fused Q|K|V, gate|up: part_count > 1), all with the same
+     * number of columns. `gather_rows`: `embed` will be called on it too (tied embeddings). */
+    cento_status (*matrix_create)(backend *self, const tensor_view *parts, size_t part_count,
+                                  bool gather_rows, backend_matrix **matrix, cento_error *error);
+    void (*matrix_free)(backend *self, backend_matrix *matrix);
+    /* A vector in f32 (norm weights, biases); parts are stacked. Released with `release`. */
+    cento_status (*vector_create)(backend *self, const tensor_view *parts, size_t part_count, float **vector,
+                                  cento_error *error);
+
+    /* x (rows, columns) = table[ids]. Counts forward_tokens. */
+    cento_status (*embed)(backend *self, const backend_matrix *table, const int32_t *ids, uint32_t rows,
+                          float *x, cento_error *error);
+    /* y (rows, N) = x (rows, K) · matrixᵀ (+ bias (N), may be NULL) (+ y if accumulate).
+     * A row's result does not depend on the other rows of the call. */
+    cento_status (*matmul)(backend *self, const backend_matrix *matrix, const float *x, uint32_t rows,
+                           const float *bias, bool accumulate, float *y, cento_error *error);
+    /* y = x / sqrt(mean(x²) + epsilon) · weight, by row */
+    void (*rmsnorm)(backend *self, const float *x, uint32_t rows, uint32_t width, const float *weight,
+                    float epsilon, float *y);
+    /* hidden (rows, F) = silu(gate_up[:, :F]) · gate_up[:, F:]; gate_up is (rows, 2F) */
+    void (*silu_mul)(backend *self, const float *gate_up, uint32_t rows, uint32_t hidden_width,
+                     float *hidden);
+    /* y (count, width) = x[row_ids] */
+    void (*gather)(backend *self, const float *x, uint32_t width, const uint32_t *row_ids, uint32_t count,
+                   float *y);
+
+    cento_status (*kv_pool_create)(backend *self, const kv_pool_shape *shape, backend_kv_pool **pool,
+                                   cento_error *error);
+    void (*kv_pool_free)(backend *self, backend_kv_pool *pool);
+    uint64_t (*kv_pool_bytes)(const backend *self, const kv_pool_shape *shape);
+
+    /* qkv (rows, (heads + 2 kv_heads) · head_dim): normalises q and k by head if q_norm/k_norm are not NULL
+     * (weights (head_dim)), leaves q unrotated in place, rotates k for positions[row], writes k and v of the
+     * row to slot kv_slots[row] = page · page_tokens + index. */
+    cento_status (*write_kv)(backend *self, const attention_shape *shape, const rope_table *rope, float *qkv,
+                             uint32_t rows, const uint32_t *positions, const uint32_t *kv_slots,
+                             const float *q_norm, const float *k_norm, backend_kv_pool *pool, uint32_t layer,
+                             cento_error *error);
+    /* out (rows, heads · head_dim) = attention of the q part of qkv over the spans. Rows may lie in any
+     * number of spans; spans of a row are disjoint; a row that sees no key gets zeros. */
+    cento_status (*attention)(backend *self, const attention_shape *shape, const rope_table *rope,
+                              const float *qkv, uint32_t rows, const uint32_t *positions,
+                              const kv_span *spans, uint32_t span_count, const backend_kv_pool *pool,
+                              uint32_t layer, float *out, cento_error *error);
+
+    /* Copies between pages of the pool and host memory, for tests: K then V of one token of one layer, f32,
+     * (2, kv_heads, head_dim). */
+    void (*kv_read)(const backend *self, const backend_kv_pool *pool, uint32_t layer, uint32_t slot,
+                    float *kv);
+    void (*kv_write)(backend *self, backend_kv_pool *pool, uint32_t layer, uint32_t slot, const float *kv);
+    /* float memory ↔ host; for the CPU a memcpy */
+    void (*read)(backend *self, const float *memory, size_t count, float *host);
+} backend_ops;
+
+/* Concrete backends begin with this. */
+struct backend {
+    const backend_ops *ops;
+};
+
+/* The CPU backend. *result is set only on success; released with (*result)->ops->destroy. */
+cento_status backend_cpu_create(const backend_options *options, backend **result, cento_error *error);
+
+#endif
