@@ -48,8 +48,13 @@ void error_prefix(cento_error *error, const char *format, ...) {
     int written = vsnprintf(error->message, sizeof error->message, format, arguments);
     va_end(arguments);
     size_t used = written < 0 ? 0 : (size_t)written;
-    if (used < sizeof error->message)
-        snprintf(error->message + used, sizeof error->message - used, ": %s", detail);
+    if (used + 2 >= sizeof error->message)
+        return;
+    memcpy(error->message + used, ": ", 2);
+    used += 2;
+    size_t kept = strnlen(detail, sizeof error->message - used - 1);
+    memcpy(error->message + used, detail, kept);
+    error->message[used + kept] = '\0';
 }
 
 cento_status error_memory(cento_error *error, size_t bytes) {
