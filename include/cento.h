@@ -117,6 +117,9 @@ CENTO_API void cento_close(cento_engine *engine); /* NULL is allowed */
 CENTO_API cento_status cento_generate(cento_engine *engine, const cento_request *request,
                                       cento_result **result, cento_error *error);
 CENTO_API void cento_result_free(cento_result *result); /* NULL is allowed */
+/* Makes the request that is running end with CENTO_CANCELLED after the forward pass under way, prefill
+ * included; without one, does nothing. Callable from any thread and from a signal handler. */
+CENTO_API void cento_cancel(cento_engine *engine);
 
 /* --------------------------------------- 3. what a request may say ------------------------ */
 
@@ -335,6 +338,10 @@ CENTO_API cento_status cento_tokenize(const cento_tokenizer *tokenizer, const ch
 CENTO_API cento_status cento_detokenize(const cento_tokenizer *tokenizer, const int32_t *tokens,
                                         size_t token_count, bool skip_special, char **text,
                                         size_t *text_bytes, cento_error *error);
+
+/* The vocabulary's own spelling of a token ("Ġthe" in byte-level vocabularies), which may be less than a
+ * character; lives as long as the tokenizer. NULL: no such token. *bytes may be NULL. */
+CENTO_API const char *cento_token_spelling(const cento_tokenizer *tokenizer, int32_t token, size_t *bytes);
 
 /* What a model folder holds, read from its headers without loading weights. A JSON object
  * (architecture, sizes, parameters, dtype, files, weight_bytes, kv_bytes_per_token, memory needed
