@@ -33,6 +33,7 @@ typedef struct model_config {
     double rope_beta_fast, rope_beta_slow;              /* yarn */
     double rope_attention_factor;                       /* yarn; 0: computed from the factor */
     double rope_mscale, rope_mscale_all_dim;            /* yarn (DeepSeek); 0: absent */
+    bool rope_truncate;                                 /* yarn: whole dimensions as the ramp's ends */
 
     int32_t eos_tokens[MODEL_EOS_MAX]; /* generation_config.json, else config.json */
     uint32_t eos_count;
@@ -44,6 +45,9 @@ typedef struct model_config {
 cento_status model_config_load(const char *folder, model_config *config, cento_error *error);
 cento_status model_config_parse(const char *where, const char *text, size_t bytes, model_config *config,
                                 cento_error *error);
+/* generation_config.json's part of it: eos_tokens and sampling. */
+cento_status model_config_parse_generation(const char *where, const char *text, size_t bytes,
+                                           model_config *config, cento_error *error);
 /* "llama-3.2-1b", "qwen3-0.6b", "tiny": a published geometry, for benches. NOT_FOUND lists the names. */
 cento_status model_config_geometry(const char *name, model_config *config, cento_error *error);
 
