@@ -1,0 +1,298 @@
+/* Penalties, truncation and the draw; see sampler.h for the order and the definitions. */
+#include "sampler.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+cento_status sampler_create(uint32_t vocab_size, sampler **result, cento_error *error) {
+    sampler *state = mem_zalloc(1, sizeof *state);
+    if (state == NULL)
+        return error_memory(error, sizeof *state);
+    state->vocab_size = vocab_size;
+    state->in_prompt = mem_zalloc(vocab_size, sizeof *state->in_prompt);
+    state->answer_counts = mem_zalloc(vocab_size, sizeof *state->answer_counts);
+    state->touched = mem_alloc(vocab_size, sizeof *state->touched);
+    state->candidates = mem_alloc(vocab_size, sizeof *state->candidates);
+    if (state->in_prompt == NULL || state->answer_counts == NULL || state->touched == NULL ||
+        state->candidates == NULL) {
+        sampler_free(state);
+        return error_memory(error, vocab_size * sizeof *state->candidates);
+    }
+    *result = state;
+    return CENTO_OK;
+}
+
+void sampler_free(sampler *state) {
+    if (state == NULL)
+        return;
+    mem_free(state->in_prompt);
+    mem_free(state->answer_counts);
+    mem_free(state->touched);
+    mem_free(state->candidates);
+    mem_free(state);
+}
+
+/* ------------------------------------------------------------------ what may be asked for ---- */
+
+static cento_status refuse(const char *name, double value, const char *expected, cento_error *error) {
+    return error_set(error, CENTO_INVALID_ARGUMENT, "%s is %g, expected %s", name, value, expected);
+}
+
+cento_status sampler_validate(const cento_sampling *sampling, uint32_t vocab_size, cento_error *error) {
+    /* each condition is written so that NaN fails it */
+    if (!(sampling->temperature >= 0 && sampling->temperature <= 1e6f))
+        return refuse("temperature", sampling->temperature, "0 (greedy) or more", error);
+    if (!(sampling->top_p > 0 && sampling->top_p <= 1))
+        return refuse("top_p", sampling->top_p, "a value in (0, 1]", error);
+    if (!(sampling->min_p >= 0 && sampling->min_p <= 1))
+        return refuse("min_p", sampling->min_p, "a value in [0, 1]", error);
+    if (!(sampling->repetition_penalty > 0 && sampling->repetition_penalty <= 1e6f))
+        return refuse("repetition_penalty", sampling->repetition_penalty, "more than 0 (1: off)", error);
+    if (!(fabsf(sampling->presence_penalty) <= 1e6f))
+        return refuse("presence_penalty", sampling->presence_penalty, "a finite value", error);
+    if (!(fabsf(sampling->frequency_penalty) <= 1e6f))
+        return refuse("frequency_penalty", sampling->frequency_penalty, "a finite value", error);
+    if (sampling->logit_bias_count > 0 && sampling->logit_bias == NULL)
+        return error_set(error, CENTO_INVALID_ARGUMENT, "logit_bias is NULL, logit_bias_count %zu",
+                         sampling->logit_bias_count);
+    for (size_t i = 0; i < sampling->logit_bias_count; i++) {
+        const cento_logit_bias *bias = &sampling->logit_bias[i];
+        if (bias->token < 0 || (uint32_t)bias->token >= vocab_size)
+            return error_set(error, CENTO_INVALID_ARGUMENT,
+                             "logit_bias %zu is for token %d, the vocabulary has 0 to %u", i, bias->token,
+                             vocab_size - 1);
+        if (isnan(bias->bias) || bias->bias == INFINITY)
+            return error_set(error, CENTO_INVALID_ARGUMENT, "logit_bias %zu for token %d is %g", i,
+                             bias->token, (double)bias->bias);
+    }
+    return CENTO_OK;
+}
+
+/* ------------------------------------------------------------------ random numbers ---- */
+
+static uint64_t splitmix64(uint64_t *state) {
+    uint64_t mixed = (*state += UINT64_C(0x9E3779B97F4A7C15));
+    mixed = (mixed ^ (mixed >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+    mixed = (mixed ^ (mixed >> 27)) * UINT64_C(0x94D049BB133111EB);
+    return mixed ^ (mixed >> 31);
+}
+
+static uint64_t rotate_left(uint64_t value, int bits) {
+    return (value << bits) | (value >> (64 - bits));
+}
+
+/* xoshiro256** 1.0 (Blackman, Vigna: arXiv:1805.01407) */
+static uint64_t random_next(uint64_t state[4]) {
+    uint64_t result = rotate_left(state[1] * 5, 7) * 9;
+    uint64_t shifted = state[1] << 17;
+    state[2] ^= state[0];
+    state[3] ^= state[1];
+    state[1] ^= state[2];
+    state[0] ^= state[3];
+    state[2] ^= shifted;
+    state[3] = rotate_left(state[3], 45);
+    return result;
+}
+
+/* in [0, 1) */
+static double random_unit(uint64_t state[4]) {
+    return (double)(random_next(state) >> 11) * 0x1p-53;
+}
+
+/* ------------------------------------------------------------------ a request ---- */
+
+static void touch(sampler *state, int32_t token) {
+    if (state->in_prompt[token] == 0 && state->answer_counts[token] == 0)
+        state->touched[state->touched_count++] = token;
+}
+
+void sampler_begin(sampler *state, const cento_sampling *sampling, uint64_t seed, const int32_t *prompt,
+                   size_t prompt_tokens) {
+    state->sampling = *sampling;
+    for (uint32_t i = 0; i < state->touched_count; i++) {
+        state->in_prompt[state->touched[i]] = 0;
+        state->answer_counts[state->touched[i]] = 0;
+    }
+    state->touched_count = 0;
+    uint64_t mixer = sampling->seed_set ? sampling->seed : seed;
+    for (int i = 0; i < 4; i++)
+        state->random[i] = splitmix64(&mixer);
+    if (sampling->repetition_penalty == 1.0f)
+        return;
+    for (size_t i = 0; i < prompt_tokens; i++) {
+        touch(state, prompt[i]);
+        state->in_prompt[prompt[i]] = 1;
+    }
+}
+
+void sampler_accept(sampler *state, int32_t token) {
+    assert(token >= 0 && (uint32_t)token < state->vocab_size);
+    touch(state, token);
+    state->answer_counts[token]++;
+}
+
+static void apply_penalties(const sampler *state, sampler_candidate *candidates) {
+    const cento_sampling *sampling = &state->sampling;
+    for (uint32_t i = 0; i < state->touched_count; i++) {
+        int32_t token = state->touched[i];
+        float *logit = &candidates[token].logit;
+        if (sampling->repetition_penalty != 1.0f)
+            *logit =
+                *logit > 0 ? *logit / sampling->repetition_penalty : *logit * sampling->repetition_penalty;
+        uint32_t count = state->answer_counts[token];
+        if (count > 0)
+            *logit -= sampling->presence_penalty + (float)count * sampling->frequency_penalty;
+    }
+    for (size_t i = 0; i < sampling->logit_bias_count; i++)
+        candidates[sampling->logit_bias[i].token].logit += sampling->logit_bias[i].bias;
+}
+
+/* Is a likelier than b? */
+static bool comes_before(sampler_candidate a, sampler_candidate b) {
+    return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
+}
+
+static void sift_down(sampler_candidate *heap, size_t count, size_t hole) {
+    sampler_candidate moved = heap[hole];
+    for (;;) {
+        size_t child = 2 * hole + 1;
+        if (child >= count)
+            break;
+        if (child + 1 < count && comes_before(heap[child + 1], heap[child]))
+            child++;
+        if (!comes_before(heap[child], moved))
+            break;
+        heap[hole] = heap[child];
+        hole = child;
+    }
+    heap[hole] = moved;
+}
+
+static void heapify(sampler_candidate *heap, size_t count) {
+    for (size_t hole = count / 2; hole-- > 0;)
+        sift_down(heap, count, hole);
+}
+
+/* Moves the likeliest of the heap's `count` to its end: heap[count - 1]. */
+static void pop(sampler_candidate *heap, size_t count) {
+    sampler_candidate top = heap[0];
+    heap[0] = heap[count - 1];
+    heap[count - 1] = top;
+    if (count > 2)
+        sift_down(heap, count - 1, 0);
+}
+
+static double weight_of(const sampler_candidate *candidate, float logit_max, float temperature) {
+    return exp(((double)candidate->logit - (double)logit_max) / (double)temperature);
+}
+
+/* Truncation. What it leaves, likeliest first, stands at the end of the array in reverse order; returns how
+ * many, and the sum of their weights. Sorts no more of the vocabulary than it must. */
+static size_t truncate_candidates(const cento_sampling *sampling, sampler_candidate *candidates, size_t count,
+                                  float logit_max, double *weight_sum) {
+    size_t limit = sampling->top_k > 0 && sampling->top_k < count ? sampling->top_k : count;
+    size_t sorted = 0; /* candidates that stand in their place */
+    heapify(candidates, count);
+    while (limit < count && sorted < limit)
+        pop(candidates, count - sorted++);
+    double enough = INFINITY;
+    if (sampling->top_p < 1) {
+        double total = 0; /* of what top-k leaves */
+        for (size_t i = count - limit; i < count; i++)
+            total += weight_of(&candidates[i], logit_max, sampling->temperature);
+        enough = (double)sampling->top_p * total;
+    }
+    double sum = 0;
+    size_t kept = 0;
+    while (kept < limit && sum < enough) {
+        if (kept == sorted)
+            pop(candidates, count - sorted++);
+        double weight = weight_of(&candidates[count - 1 - kept], logit_max, sampling->temperature);
+        if (weight < (double)sampling->min_p) /* the weight of the likeliest is 1 */
+            break;
+        sum += weight;
+        kept++;
+    }
+    *weight_sum = sum;
+    return kept;
+}
+
+static int32_t draw(sampler *state, size_t count, float logit_max) {
+    const cento_sampling *sampling = &state->sampling;
+    sampler_candidate *candidates = state->candidates;
+    bool truncated = sampling->top_k > 0 || sampling->top_p < 1 || sampling->min_p > 0;
+    double sum = 0;
+    size_t kept = count;
+    if (truncated) {
+        kept = truncate_candidates(sampling, candidates, count, logit_max, &sum);
+    } else {
+        for (size_t i = 0; i < count; i++)
+            sum += weight_of(&candidates[i], logit_max, sampling->temperature);
+    }
+    double left = random_unit(state->random) * sum;
+    int32_t last = candidates[truncated ? count - 1 : 0].token;
+    for (size_t i = 0; i < kept; i++) {
+        const sampler_candidate *candidate = &candidates[truncated ? count - 1 - i : i];
+        double weight = weight_of(candidate, logit_max, sampling->temperature);
+        if (weight > 0)
+            last = candidate->token; /* where rounding leaves something over, the last possible one */
+        left -= weight;
+        if (left < 0)
+            return candidate->token;
+    }
+    return last;
+}
+
+cento_status sampler_next(sampler *state, const float *logits, int32_t *token, cento_error *error) {
+    sampler_candidate *candidates = state->candidates;
+    for (uint32_t i = 0; i < state->vocab_size; i++)
+        candidates[i] = (sampler_candidate){logits[i], (int32_t)i};
+    apply_penalties(state, candidates);
+    /* what is not a number, or banned, cannot be drawn */
+    size_t count = 0;
+    size_t best = 0;
+    for (uint32_t i = 0; i < state->vocab_size; i++) {
+        if (!isfinite(candidates[i].logit))
+            continue;
+        candidates[count] = candidates[i];
+        if (candidates[count].logit > candidates[best].logit)
+            best = count;
+        count++;
+    }
+    if (count == 0)
+        return error_set(error, CENTO_BACKEND, "none of the %u logits is finite", state->vocab_size);
+    if (state->sampling.temperature == 0)
+        *token = candidates[best].token;
+    else
+        *token = draw(state, count, candidates[best].logit);
+    return CENTO_OK;
+}
+
+void sampler_logprobs(const float *logits, uint32_t vocab_size, int32_t chosen, uint32_t count,
+                      cento_token_logprob *logprobs) {
+    assert(count <= SAMPLER_LOGPROBS_MAX && count <= vocab_size);
+    float logit_max = -INFINITY;
+    for (uint32_t i = 0; i < vocab_size; i++)
+        logit_max = logits[i] > logit_max ? logits[i] : logit_max;
+    double sum = 0;
+    for (uint32_t i = 0; i < vocab_size; i++)
+        sum += exp((double)logits[i] - (double)logit_max);
+    double log_sum = (double)logit_max + log(sum);
+    /* the likeliest, kept sorted: few, so insertion is cheap */
+    cento_token_logprob *top = logprobs + 1;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < vocab_size && count > 0; i++) {
+        if (kept == count && !(logits[i] > top[kept - 1].logprob))
+            continue;
+        uint32_t place = kept < count ? kept++ : kept - 1;
+        for (; place > 0 && logits[i] > top[place - 1].logprob; place--)
+            top[place] = top[place - 1];
+        top[place] = (cento_token_logprob){(int32_t)i, logits[i]};
+    }
+    for (uint32_t i = 0; i < kept; i++)
+        top[i].logprob = (float)((double)top[i].logprob - log_sum);
+    logprobs[0] = (cento_token_logprob){chosen, (float)((double)logits[chosen] - log_sum)};
+}
