@@ -1,0 +1,90 @@
+/*
+ * The table of kernels that exist once per instruction set. The bodies (gemm_body.h, rows_body.h,
+ * attention_body.h) are written once over vec.h; kernels_NAME.c compiles them for one ISA each, and
+ * backend_cpu.c chooses a table at run time. None of them starts threads or allocates: callers hand out
+ * the work.
+ */
+#ifndef CENTO_BACKEND_CPU_KERNELS_H
+#define CENTO_BACKEND_CPU_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * Weights stand in panels of panel_width output features, as 32-bit words [panel][word][panel_width]. A word
+ * is one f32 weight, or two bf16 weights of consecutive k (low half first; the pair layout that vdpbf16ps
+ * and AMX read, and that oneDNN calls BA16a64b2a at 64 wide).
+ *
+ * Activations are packed in tiles of tile_rows rows: for each block of GEMM_DEPTH k, for each tile,
+ * [k][rows in tile]; for `pairs`, words of two bf16, [k / 2][rows in tile].
+ *
+ * An output is ((bias + y) + block sum) + block sum …, each block one chain over k: the same arithmetic
+ * whatever the number of rows, so a row's result does not depend on its company.
+ */
+#define GEMM_DEPTH 256
+
+typedef enum gemm_kind {
+    GEMM_F32,   /* f32 activations, f32 weights */
+    GEMM_BF16,  /* f32 activations, bf16 weights widened in registers: exact products */
+    GEMM_PAIRS, /* bf16 activations, bf16 weights, vdpbf16ps */
+} gemm_kind;
+
+typedef struct gemm_job {
+    gemm_kind kind;
+    uint32_t rows, columns, depth;
+    const void *packed_rows;
+    const uint32_t *panels;
+    const float *bias; /* (columns) or NULL */
+    bool accumulate;
+    float *y; /* (rows, columns) */
+} gemm_job;
+
+/*
+ * The state of a tile of query rows of one KV head while it goes over keys: for each row the largest score
+ * (base 2: scores are q·k·scale·log2 e), the sum of the weights 2^(score - largest), and the weighted sum of
+ * values. No key yet: (-inf, 0, 0).
+ */
+#define ATTENTION_KEYS 64 /* keys of a block */
+
+typedef struct attention_tile {
+    uint32_t rows;
+    uint32_t head_dim, dim_padded; /* dim_padded: a multiple of attention_width */
+    bool bf16;                     /* what K and V are */
+    float *queries;         /* rotated and scaled, in tiles of tile_rows rows: [head_dim][rows in tile] */
+    float *maximum, *total; /* (rows) */
+    float *out;             /* (rows, dim_padded) */
+    float *keys, *values;   /* scratch (head_dim, ATTENTION_KEYS), (ATTENTION_KEYS, dim_padded) */
+    float *scores;          /* scratch (tile_rows, ATTENTION_KEYS) */
+} attention_tile;
+
+typedef struct cpu_kernels {
+    const char *name;
+    uint32_t panel_width, tile_rows;
+    uint32_t attention_width;
+    bool pairs; /* GEMM_PAIRS is there */
+
+    /* x (rows, depth) into packed_rows, for tiles [tile_begin, tile_end). */
+    void (*pack_rows)(gemm_kind kind, const float *x, uint32_t rows, uint32_t depth, uint32_t tile_begin,
+                      uint32_t tile_end, void *packed);
+    /* Columns of panels [panel_begin, panel_end) of y. */
+    void (*gemm)(const gemm_job *job, uint32_t panel_begin, uint32_t panel_end, uint32_t row_begin,
+                 uint32_t row_end);
+    /* Sum of the words at `words`: memory read as fast as it can be (bench). */
+    uint32_t (*read)(const uint32_t *words, size_t count);
+
+    void (*rmsnorm)(const float *x, uint32_t width, const float *weight, float epsilon, float *y);
+    void (*silu_mul)(const float *gate, const float *up, size_t count, float *y);
+    void (*bf16_of_f32)(const float *x, size_t count, uint16_t *y);
+
+    /* Adds a block of keys to a tile. key_rows and value_rows: ATTENTION_KEYS readable rows (head_dim), of
+     * which the first `keys` count. Row r sees keys [seen_begin[r], seen_end[r]) of the block. */
+    void (*attend_block)(attention_tile *tile, const char *const *key_rows, const char *const *value_rows,
+                         uint32_t keys, const int32_t *seen_begin, const int32_t *seen_end);
+} cpu_kernels;
+
+/* NULL where the compiler could not build them. */
+extern const cpu_kernels *const kernels_portable, *const kernels_avx2, *const kernels_avx512,
+                                                                           *const kernels_avx512bf16;
+
+#endif
