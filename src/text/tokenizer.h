@@ -7,6 +7,7 @@
 #ifndef CENTO_TEXT_TOKENIZER_H
 #define CENTO_TEXT_TOKENIZER_H
 
+#include "base/gguf_vocabulary.h"
 #include "base/sha256.h"
 #include "base/strbuf.h"
 
@@ -30,24 +31,9 @@ cento_status tokenizer_open_json(const char *path, const char *config_path, toke
 cento_status tokenizer_open_json_bytes(const char *where, const char *text, size_t bytes, tokenizer **result,
                                        cento_error *error);
 
-/* The vocabulary of a GGUF file, as its metadata holds it (GGUF: tokenizer.ggml.*). Arrays are borrowed
- * during the call only. */
-typedef struct gguf_vocabulary {
-    const char *model; /* "gpt2" or "llama" */
-    const char *pre;   /* tokenizer.ggml.pre, NULL if absent */
-    size_t token_count;
-    const char *const *tokens; /* (token_count) */
-    const uint32_t *token_bytes;
-    const float *scores;  /* (token_count), NULL if absent */
-    const int32_t *types; /* (token_count), NULL if absent: 1 normal, 2 unknown, 3 control,
-                           * 4 user-defined, 5 unused, 6 byte */
-    size_t merge_count;
-    const char *const *merges; /* (merge_count) "left right", with their lengths */
-    const uint32_t *merge_bytes;
-    int32_t bos, eos, unknown; /* -1: none */
-    bool add_bos, add_eos, add_space_prefix;
-} gguf_vocabulary;
-cento_status tokenizer_open_gguf(const gguf_vocabulary *vocabulary, tokenizer **result, cento_error *error);
+/* A GGUF file's vocabulary (borrowed during the call only). `where` begins error messages. */
+cento_status tokenizer_open_gguf(const char *where, const gguf_vocabulary *vocabulary, tokenizer **result,
+                                 cento_error *error);
 
 void tokenizer_close(tokenizer *tokens);
 
@@ -67,8 +53,7 @@ cento_status tokenizer_decode(const tokenizer *tokens, const int32_t *ids, size_
 typedef struct detokenizer {
     const tokenizer *tokens;
     bool skip_special;
-    bool started;   /* something was emitted: the leading space of Metaspace is gone */
-    strbuf pending; /* bytes of an unfinished character */
+    struct decoder_state *state; /* owned; made by the first push */
 } detokenizer;
 void detokenizer_init(detokenizer *state, const tokenizer *tokens, bool skip_special);
 cento_status detokenizer_push(detokenizer *state, int32_t id, strbuf *text, cento_error *error);
