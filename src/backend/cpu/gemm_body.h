@@ -26,8 +26,15 @@
 #define TILE_VECTORS    2
 #define STREAM_VECTORS  8
 #define ROW_BLOCK_TILES (240 / TILE_ROWS)
-#define PREFETCH_BYTES  1536
-#define PREFETCH_WORDS  (PREFETCH_BYTES / 4)
+/* From so many rows on a slice of bf16 weights is widened once for all of them, in L1; 0: never, where there
+ * are registers enough to widen on the way. */
+#if VEC_WIDTH == 16
+#define WIDEN_ROWS_MIN 0
+#else
+#define WIDEN_ROWS_MIN 24
+#endif
+#define PREFETCH_BYTES 1536
+#define PREFETCH_WORDS (PREFETCH_BYTES / 4)
 
 /* sum[r][v] += activations · weights over `words` words. Activation k of row r stands at
  * x[r · row_stride + k · depth_stride] (k counts pairs for GEMM_PAIRS). Constants after inlining: rows,
@@ -269,10 +276,35 @@ VEC_INLINE void stream_columns(const gemm_job *job, const gemm_kind kind, uint32
     }
 }
 
+/* Vectors of a panel slice from bf16 pairs to f32: [k][TILE_VECTORS vectors]. */
+VEC_INLINE void widen_slice(const uint32_t *const *weights, uint32_t words, float *widened) {
+    for (uint32_t w = 0; w < words; w++)
+#pragma GCC unroll 2
+        for (int v = 0; v < TILE_VECTORS; v++) {
+            vu pair = vu_load(weights[v] + (size_t)w * PANEL_WIDTH);
+            vf_store(widened + ((2 * w) * TILE_VECTORS + v) * VEC_WIDTH, vf_bf16_low(pair));
+            vf_store(widened + ((2 * w + 1) * TILE_VECTORS + v) * VEC_WIDTH, vf_bf16_high(pair));
+        }
+}
+
+#if WIDEN_ROWS_MIN
+static void tile_widened(uint32_t rows, const void *x, const uint32_t *const *weights, uint32_t depth,
+                         const tile_output *output) {
+#define WIDENED_TILE(rows)                                                                                   \
+    tile_run(rows, TILE_VECTORS, GEMM_F32, x, weights, TILE_VECTORS *VEC_WIDTH, depth, false, output)
+    TILE_ROWS_SWITCH(rows, WIDENED_TILE)
+#undef WIDENED_TILE
+}
+#endif
+
 /* A row block against the panels: depth block by depth block, so that its packed rows stay in L2. */
 VEC_INLINE void block_columns(const gemm_job *job, const gemm_kind kind, uint32_t begin, uint32_t end,
                               uint32_t row_begin, uint32_t row_end) {
     uint32_t panel_words = words_of_depth(kind, job->depth) * PANEL_WIDTH;
+#if WIDEN_ROWS_MIN
+    float widened[GEMM_DEPTH * TILE_VECTORS * VEC_WIDTH];
+    bool widen = kind == GEMM_BF16 && row_end - row_begin >= WIDEN_ROWS_MIN;
+#endif
     for (uint32_t k = 0; k < job->depth; k += GEMM_DEPTH) {
         uint32_t count = job->depth - k < GEMM_DEPTH ? job->depth - k : GEMM_DEPTH;
         uint32_t words = words_of_depth(kind, count);
@@ -284,11 +316,25 @@ VEC_INLINE void block_columns(const gemm_job *job, const gemm_kind kind, uint32_
             for (int v = 0; v < TILE_VECTORS; v++)
                 weights[v] = vector_words(job, panel_words, vector + (uint32_t)v) +
                              (size_t)words_of_depth(kind, k) * PANEL_WIDTH;
+#if WIDEN_ROWS_MIN
+            if (widen) {
+                widen_slice(weights, words, widened);
+                for (int v = 0; v < TILE_VECTORS; v++)
+                    weights[v] = (const uint32_t *)(const void *)(widened + v * VEC_WIDTH);
+            }
+#endif
             for (uint32_t row = row_begin; row < row_end; row += TILE_ROWS) {
                 tile_output output = output_at(job, row, vector * VEC_WIDTH, k == 0);
                 const uint32_t *x = packed + (size_t)row * packed_words(kind, count);
+                uint32_t rows = row_end - row < TILE_ROWS ? row_end - row : TILE_ROWS;
+#if WIDEN_ROWS_MIN
+                if (widen) {
+                    tile_widened(rows, x, weights, words * 2, &output);
+                    continue;
+                }
+#endif
 #define BLOCK_TILE(rows) tile_run(rows, TILE_VECTORS, kind, x, weights, PANEL_WIDTH, words, false, &output)
-                TILE_ROWS_SWITCH(row_end - row < TILE_ROWS ? row_end - row : TILE_ROWS, BLOCK_TILE)
+                TILE_ROWS_SWITCH(rows, BLOCK_TILE)
 #undef BLOCK_TILE
             }
         }
