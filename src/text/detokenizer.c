@@ -358,10 +358,14 @@ static cento_status push_id(decoding *run, int32_t id, bool skip_special, cento_
     if (run->tokens->decoder_spaces && run->state->started)
         strbuf_putc(run->text, ' ');
     run->state->started = true;
-    if (entry->decoded != NULL)
+    if (entry->verbatim && run->tokens->decoder_count > 0 && run->tokens->decoder[0].kind == DECODER_BYTES) {
+        strbuf_append(&run->state->steps[0].held, entry->spelling, entry->bytes);
+        TRY(hand_on_bytes(run, 0, false, error));
+    } else if (entry->decoded != NULL) {
         TRY(step_push(run, 0, entry->decoded, entry->decoded_bytes, error));
-    else
+    } else {
         TRY(step_push(run, 0, entry->spelling, entry->bytes, error));
+    }
     return strbuf_check(run->text, error);
 }
 

@@ -30,6 +30,7 @@ typedef struct vocabulary_entry {
     bool in_model; /* the model may produce it */
     bool added;
     bool special;
+    bool verbatim; /* its spelling is text, also where the model's spellings stand for bytes */
 } vocabulary_entry;
 
 typedef struct vocabulary {
