@@ -254,7 +254,9 @@ static cento_status parse_header(safetensors *tensors, uint32_t file, cento_erro
         TRY(parse_tensor(entry, path, &part->map, data_begin, tensor, error));
         tensors->count++;
     }
-    return check_layout(path, &part->map, data_begin, tensors->items + first, tensors->count - first, error);
+    /* no tensor at all: items may be NULL still */
+    safetensor *items = tensors->count > first ? &tensors->items[first] : NULL;
+    return check_layout(path, &part->map, data_begin, items, tensors->count - first, error);
 }
 
 /* ------------------------------------------------------------------ all files ------------ */
