@@ -68,8 +68,10 @@ static size_t tensor_bytes(const tensor_spec *tensor) {
 }
 
 /* Writes model.safetensors in bf16 with arbitrary small values; flip: one bit of the last tensor is
- * different. dtype is what the header says. */
-static void write_model(const char *folder, const model_spec *spec, const char *dtype, bool flip) {
+ * different. dtype is what the header says; odd: its data begins at an odd place of the file, else at an even
+ * one. */
+static void write_model_at(const char *folder, const model_spec *spec, const char *dtype, bool flip,
+                           bool odd) {
     strbuf header = {0};
     size_t offset = 0;
     for (size_t i = 0; i < spec->count; i++) {
@@ -82,6 +84,8 @@ static void write_model(const char *folder, const model_spec *spec, const char *
         offset += tensor_bytes(tensor);
     }
     strbuf_putc(&header, '}');
+    if (header.bytes % 2 != odd)
+        strbuf_putc(&header, ' ');
     char path[512];
     snprintf(path, sizeof path, "%s/model.safetensors", folder);
     FILE *file = fopen(path, "wb");
@@ -104,6 +108,10 @@ static void write_model(const char *folder, const model_spec *spec, const char *
     }
     assert_int_equal(fclose(file), 0);
     strbuf_free(&header);
+}
+
+static void write_model(const char *folder, const model_spec *spec, const char *dtype, bool flip) {
+    write_model_at(folder, spec, dtype, flip, false);
 }
 
 static model_config small_config(void) {
@@ -214,6 +222,48 @@ static void extra_tensors_and_a_tied_head_are_ignored(void **state) {
     config.tied_embeddings = true; /* lm_head.weight is in the file, and not needed */
     ASSERT_OK(try_load(device, &config, NULL, &error));
     device->ops->destroy(device);
+}
+
+/* Logits of one token; released with free. */
+static float *first_logits(cento_dtype dtype, const model_config *config) {
+    cento_error error = {0};
+    backend *device = new_backend(dtype);
+    decoder *model = NULL;
+    backend_kv_pool *pool = NULL;
+    ASSERT_OK(decoder_load(temporary_folder(), config, device, 1, NULL, NULL, &model, &error));
+    ASSERT_OK(decoder_kv_pool_create(model, 1, 16, &pool, &error));
+    const int32_t token = 7;
+    const uint32_t zero = 0;
+    const kv_span span = {.pages = &zero, .token_end = 1, .row_count = 1};
+    const decoder_batch batch = {.token_count = 1,
+                                 .tokens = &token,
+                                 .positions = &zero,
+                                 .kv_slots = &zero,
+                                 .spans = &span,
+                                 .span_count = 1,
+                                 .logit_rows = &zero,
+                                 .logit_row_count = 1};
+    float *logits = malloc(config->vocab_size * sizeof *logits);
+    ASSERT_OK(decoder_forward(model, &batch, pool, logits, &error));
+    device->ops->kv_pool_free(device, pool);
+    decoder_free(model);
+    device->ops->destroy(device);
+    return logits;
+}
+
+static void misaligned_data_gives_the_same_logits(void **state) {
+    (void)state;
+    model_config config = small_config();
+    model_spec spec = llama_spec(&config);
+    for (int dtype = CENTO_DTYPE_BF16; dtype <= CENTO_DTYPE_F32; dtype++) {
+        write_model_at(temporary_folder(), &spec, "BF16", false, false);
+        float *aligned = first_logits((cento_dtype)dtype, &config);
+        write_model_at(temporary_folder(), &spec, "BF16", false, true);
+        float *misaligned = first_logits((cento_dtype)dtype, &config);
+        assert_memory_equal(aligned, misaligned, config.vocab_size * sizeof *aligned);
+        free(aligned);
+        free(misaligned);
+    }
 }
 
 static void the_fingerprint_changes_with_every_byte_that_matters(void **state) {
@@ -493,6 +543,7 @@ int main(void) {
         cmocka_unit_test(peak_memory_is_at_most_1_1_times_what_is_held),
         cmocka_unit_test(weights_that_contradict_the_config_are_refused),
         cmocka_unit_test(extra_tensors_and_a_tied_head_are_ignored),
+        cmocka_unit_test(misaligned_data_gives_the_same_logits),
         cmocka_unit_test(the_fingerprint_changes_with_every_byte_that_matters),
         cmocka_unit_test(a_failing_allocation_at_any_place_leaks_nothing),
         cmocka_unit_test(progress_counts_the_bytes_of_all_tensors),
