@@ -151,9 +151,9 @@ static cento_status plan_work(sequence *state, cento_error *error) {
         return CENTO_OK;
     /* the last token's KV is there or is a chunk's: its logits need a row of their own, whose KV goes where
      * the answer's first token will overwrite it */
-    assert(laid_out->own_tokens == 0);
     return add_work(state,
                     (sequence_work){.node = COMPOSITION_OWN,
+                                    .node_token = laid_out->own_tokens,
                                     .position = prompt_tokens - 1,
                                     .token_count = 1,
                                     .tokens = state->built->tokens.ids + prompt_tokens - 1,
@@ -300,7 +300,8 @@ static cento_status fill_rows(const sequence *state, step_rows *rows, work_curso
             TRY(add_prompt_spans(state, rows, row_begin, rows->count, last_position, error));
             TRY(add_span(rows,
                          (kv_span){.pages = state->own->pages,
-                                   .token_end = 1,
+                                   .token_begin = first->node_token,
+                                   .token_end = first->node_token + 1,
                                    .position = last_position,
                                    .row_begin = row_begin,
                                    .row_count = 1},
