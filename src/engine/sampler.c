@@ -274,11 +274,11 @@ cento_status sampler_next(sampler *state, const float *logits, int32_t *token, c
 void sampler_logprobs(const float *logits, uint32_t vocab_size, int32_t chosen, uint32_t count,
                       cento_token_logprob *logprobs) {
     assert(count <= SAMPLER_LOGPROBS_MAX && count <= vocab_size);
-    float logit_max = -INFINITY;
-    for (uint32_t i = 0; i < vocab_size; i++)
+    float logit_max = logits[0];
+    for (uint32_t i = 1; i < vocab_size; i++)
         logit_max = logits[i] > logit_max ? logits[i] : logit_max;
-    double sum = 0;
-    for (uint32_t i = 0; i < vocab_size; i++)
+    double sum = exp((double)logits[0] - (double)logit_max);
+    for (uint32_t i = 1; i < vocab_size; i++)
         sum += exp((double)logits[i] - (double)logit_max);
     double log_sum = (double)logit_max + log(sum);
     /* the likeliest, kept sorted: few, so insertion is cheap */
