@@ -612,7 +612,7 @@ static const struct {
                      "\"tie_word_embeddings\":true,\"rope_theta\":1000000.0,\"use_sliding_window\":false,"
                      "\"bos_token_id\":151643,\"eos_token_id\":151643}"},
     {"tiny",
-     "{\"architectures\":[\"Qwen3ForCausalLM\"],\"vocab_size\":2048,\"hidden_size\":256,"
+     "{\"architectures\":[\"Qwen3ForCausalLM\"],\"vocab_size\":3072,\"hidden_size\":256,"
      "\"intermediate_size\":768,\"num_hidden_layers\":6,\"num_attention_heads\":8,"
      "\"num_key_value_heads\":4,\"head_dim\":32,\"max_position_embeddings\":4096,\"rms_norm_eps\":1e-06,"
      "\"tie_word_embeddings\":true,\"rope_theta\":10000.0,\"use_sliding_window\":false}"},

@@ -16,7 +16,7 @@
 #include "model/safetensors.h"
 #include "support.h"
 
-enum { FIXTURE_PAGE_TOKENS = 16, FIXTURE_PAGES = 64, FIXTURE_TOKENS_MAX = 128 };
+enum { FIXTURE_PAGE_TOKENS = 16, FIXTURE_PAGES = 128, FIXTURE_TOKENS_MAX = 128, FIXTURE_SPANS_MAX = 64 };
 
 typedef struct fixture {
     backend *device;
@@ -44,12 +44,11 @@ static inline void fixture_poison(fixture *test) {
     free(poison);
 }
 
-static inline fixture fixture_open(const char *name, cento_dtype dtype) {
+/* folder: relative to the source tree */
+static inline fixture fixture_open_folder(const char *folder, cento_dtype dtype) {
     cento_error error = {0};
     fixture test = {0};
     model_config config;
-    char folder[256];
-    snprintf(folder, sizeof folder, "tests/vectors/models/%s", name);
     const backend_options options = {.compute_dtype = dtype, .threads = 2};
     ASSERT_OK(backend_cpu_create(&options, &test.device, &error));
     ASSERT_OK(model_config_load(source_path(folder), &config, &error));
@@ -58,9 +57,15 @@ static inline fixture fixture_open(const char *name, cento_dtype dtype) {
     test.config = decoder_config(test.model);
     ASSERT_OK(decoder_kv_pool_create(test.model, FIXTURE_PAGES, FIXTURE_PAGE_TOKENS, &test.pool, &error));
     for (uint32_t i = 0; i < FIXTURE_PAGES; i++)
-        test.pages[i] = i * 37 % FIXTURE_PAGES; /* 37 and 64 share no factor */
+        test.pages[i] = i * 37 % FIXTURE_PAGES; /* 37 and the count share no factor */
     fixture_poison(&test);
     return test;
+}
+
+static inline fixture fixture_open(const char *name, cento_dtype dtype) {
+    char folder[256];
+    snprintf(folder, sizeof folder, "tests/vectors/models/%s", name);
+    return fixture_open_folder(folder, dtype);
 }
 
 static inline void fixture_close(fixture *test) {
@@ -99,7 +104,8 @@ static inline void fixture_forward(fixture *test, fixture_run *run, uint32_t run
                                    uint32_t span_count, float *logits) {
     cento_error error = {0};
     uint32_t positions[FIXTURE_TOKENS_MAX], slots[FIXTURE_TOKENS_MAX], rows[FIXTURE_TOKENS_MAX];
-    kv_span all[8];
+    kv_span all[FIXTURE_SPANS_MAX + 1];
+    assert_true(span_count <= FIXTURE_SPANS_MAX);
     for (uint32_t i = 0; i < count; i++) {
         positions[i] = run_position + run->tokens + i;
         slots[i] = fixture_slot(run, run->tokens + i);

@@ -307,6 +307,21 @@ static void geometries_have_the_published_parameter_counts(void **state) {
     }
 }
 
+static void the_tiny_geometry_is_that_of_cento_tiny(void **state) {
+    (void)state;
+    cento_error error = {0};
+    model_config tiny, model;
+    ASSERT_OK(model_config_geometry("tiny", &tiny, &error));
+    ASSERT_OK(model_config_load(source_path("models/cento-tiny"), &model, &error));
+    assert_int_equal(model_config_parameters(&tiny), model_config_parameters(&model));
+    assert_int_equal(tiny.vocab_size, model.vocab_size);
+    assert_int_equal(tiny.layers, model.layers);
+    assert_int_equal(tiny.kv_heads, model.kv_heads);
+    assert_int_equal(tiny.head_dim, model.head_dim);
+    assert_int_equal(tiny.context_tokens_max, model.context_tokens_max);
+    assert_true(tiny.rope_theta == model.rope_theta && model.eos_count == 2);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(missing_keys_get_the_defaults_of_transformers),
@@ -317,6 +332,7 @@ int main(void) {
         cmocka_unit_test(generation_config_sets_sampling_and_end_tokens),
         cmocka_unit_test(a_folder_without_config_is_not_found),
         cmocka_unit_test(geometries_have_the_published_parameter_counts),
+        cmocka_unit_test(the_tiny_geometry_is_that_of_cento_tiny),
     };
     return cmocka_run_group_tests_name("model_config", tests, NULL, NULL);
 }
