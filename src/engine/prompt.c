@@ -283,8 +283,9 @@ typedef struct message_list {
     json_t *messages; /* owned */
     const char *role; /* of the message under way; NULL: none */
     strbuf content;   /* of the same */
-    size_t *order;    /* (piece_count) pieces in the order in which they must come out; owned */
+    size_t *order;    /* (piece_count) pieces in the order in which they went in; owned */
     size_t order_count;
+    size_t system_count; /* of these, at the beginning: those in the system message */
 } message_list;
 
 static cento_status close_message(message_list *list, cento_error *error) {
@@ -318,6 +319,7 @@ static cento_status lay_out_messages(const cento_piece *pieces, size_t piece_cou
             add_to_message(list, "system", i);
     }
     TRY(close_message(list, error));
+    list->system_count = list->order_count;
     for (size_t i = 0; i < piece_count; i++) {
         if (in_system_message(pieces[i].kind))
             continue;
@@ -352,40 +354,47 @@ static cento_status refuse_template(const cento_piece *pieces, size_t piece, con
                      cento_kind_name(pieces[piece].kind));
 }
 
-/* What came out at the place of the sentinel number `found` is not that sentinel. */
-static cento_status refuse_sentinel(const cento_piece *pieces, const message_list *list, size_t found,
-                                    bool whole, size_t piece, cento_error *error) {
-    for (size_t i = 0; whole && i < found; i++) {
-        if (piece == list->order[i])
+/* What came out is not the sentinel that was due: of the system message, order[system], or of the others,
+ * order[other]. */
+static cento_status refuse_sentinel(const cento_piece *pieces, const message_list *list, size_t system,
+                                    size_t other, bool whole, size_t piece, cento_error *error) {
+    for (size_t i = 0; whole && i < other; i++) {
+        if (piece == list->order[i] && (i < system || i >= list->system_count))
             return refuse_template(pieces, piece, "repeats", error);
     }
-    size_t expected = list->order[found < list->order_count ? found : found - 1];
-    return refuse_template(pieces, expected, whole ? "leaves out or moves" : "cuts or changes", error);
+    size_t due = system < list->system_count ? system : other < list->order_count ? other : other - 1;
+    return refuse_template(pieces, list->order[due], whole ? "leaves out or moves" : "cuts or changes",
+                           error);
 }
 
-/* Cuts the rendered text at the sentinels, which must come out as they went in. */
+/* Cuts the rendered text at the sentinels. Each must come out once, in order; the system message may stand
+ * elsewhere than at the beginning (Mistral puts it before the last query). */
 static cento_status cut_rendered(const prompt_format *format, const cento_piece *pieces,
                                  const message_list *list, const strbuf *rendered, prompt *built,
                                  cento_error *error) {
     static const char prefix[] = "\xF4\x8F\xBF";
     const char *glue = rendered->data == NULL ? "" : rendered->data;
     const char *end = glue + rendered->bytes;
-    size_t found = 0;
+    size_t system = 0, other = list->system_count; /* due next */
     for (;;) {
         const char *sentinel = memmem(glue, (size_t)(end - glue), prefix, sizeof prefix - 1);
         if (sentinel == NULL)
             break;
         size_t piece = 0;
         bool whole = read_sentinel(sentinel, (size_t)(end - sentinel), &piece);
-        if (!whole || found == list->order_count || piece != list->order[found])
-            return refuse_sentinel(pieces, list, found, whole, piece, error);
+        if (whole && system < list->system_count && piece == list->order[system])
+            system++;
+        else if (whole && other < list->order_count && piece == list->order[other])
+            other++;
+        else
+            return refuse_sentinel(pieces, list, system, other, whole, piece, error);
         TRY(add_template_text(format, glue, (size_t)(sentinel - glue), built, error));
         TRY(add_piece(format, pieces, piece, built, error));
-        found++;
         glue = sentinel + SENTINEL_BYTES;
     }
-    if (found < list->order_count)
-        return refuse_template(pieces, list->order[found], "leaves out", error);
+    if (system < list->system_count || other < list->order_count)
+        return refuse_template(pieces, list->order[system < list->system_count ? system : other],
+                               "leaves out", error);
     return add_template_text(format, glue, (size_t)(end - glue), built, error);
 }
 

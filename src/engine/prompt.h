@@ -9,9 +9,10 @@
  *   context pieces and the query after them  → one user message, joined by "\n\n"
  *   output                                   → an assistant message
  *
- * followed by the template's generation prompt. The template never sees a piece's text: what it would trim or
- * rewrite stays as it is, and a template that tests its content sees the sentinel. A text can never inject
- * special tokens: only template text is searched for them.
+ * followed by the template's generation prompt. Each piece must come out once and whole, else CENTO_TEMPLATE;
+ * only the system message may stand elsewhere than it went in. The template never sees a piece's text: what
+ * it would trim or rewrite stays as it is, and a template that tests its content sees the sentinel. A text
+ * can never inject special tokens: only template text is searched for them.
  *
  * Without a template in the model's folder, the pieces stand in their order with "\n\n" behind each. `raw`
  * requests have no text between pieces. In both cases what the tokenizer puts before a text (BOS) comes
