@@ -146,7 +146,7 @@ static inline void reference_attention(const attention_shape *shape, const rope_
 
 /* --------------------------------------------------------- backends of every kind here ---- */
 
-static const char *const reference_isas[] = {"portable", "avx2", "avx512", "avx512bf16", NULL};
+static const char *const reference_isas[] = {"portable", "avx2", "avx512", "avx512bf16", "onednn", NULL};
 #define REFERENCE_ISAS (sizeof reference_isas / sizeof *reference_isas) /* the last: the best one */
 
 /* NULL where this CPU cannot run it. */

@@ -134,7 +134,10 @@ static const backend_ops cpu_ops = {
 
 cento_status backend_cpu_create(const backend_options *options, backend **result, cento_error *error) {
     const cpu_kernels *kernels;
-    TRY(isa_choose(options->isa, &kernels, error));
+    /* "onednn": the best kernels, and oneDNN for products of many rows even where there is no AMX (to
+     * measure) */
+    bool onednn_wanted = options->isa != NULL && strcmp(options->isa, "onednn") == 0;
+    TRY(isa_choose(onednn_wanted ? NULL : options->isa, &kernels, error));
     if (options->threads > THREADS_MAX)
         return error_set(error, CENTO_INVALID_ARGUMENT, "%u threads; at most %d are possible",
                          options->threads, THREADS_MAX);
@@ -145,8 +148,8 @@ cento_status backend_cpu_create(const backend_options *options, backend **result
     self->compute_dtype = options->compute_dtype;
     self->threads = options->threads > 0 ? (int)options->threads : isa_core_count();
     self->kernels = kernels;
-    if (options->isa == NULL)
-        self->onednn = onednn_create(self);
+    if (options->isa == NULL || onednn_wanted)
+        self->onednn = onednn_create(self, onednn_wanted);
     snprintf(self->description, sizeof self->description, "cpu %s%s, %d thread%s", kernels->name,
              self->onednn != NULL ? " + oneDNN" : "", self->threads, self->threads == 1 ? "" : "s");
     *result = &self->base;
