@@ -154,7 +154,14 @@ static inline backend *backend_for(const char *isa, cento_dtype dtype, uint32_t 
     backend *device = NULL;
     cento_error error;
     backend_options options = {.compute_dtype = dtype, .threads = threads, .isa = isa};
-    return backend_cpu_create(&options, &device, &error) == CENTO_OK ? device : NULL;
+    if (backend_cpu_create(&options, &device, &error) != CENTO_OK)
+        return NULL;
+    if (isa != NULL && strcmp(isa, "onednn") == 0 &&
+        strstr(device->ops->describe(device), "oneDNN") == NULL) {
+        device->ops->destroy(device); /* the same as the best one */
+        return NULL;
+    }
+    return device;
 }
 
 /* Products round activations to bf16 (vdpbf16ps, AMX); elsewhere they stay f32. */

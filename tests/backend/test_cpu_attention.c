@@ -176,7 +176,7 @@ static void run_attention(const test_case *test, backend *device, const backend_
 static void attention_matches_dense_f64_and_reads_no_other_slot(void **state) {
     (void)state;
     for (size_t i = 0; i < REFERENCE_ISAS; i++)
-        for (int round = 0; round < 60; round++) {
+        for (int round = 0; round < 36; round++) {
             cento_dtype dtype = (cento_dtype)(round % 2);
             backend *device = backend_for(reference_isas[i], dtype, 1 + (uint32_t)round % 3);
             if (device == NULL)

@@ -45,17 +45,20 @@ static void expect_product(const backend *device, cento_dtype dtype, const test_
                            const float *y) {
     uint32_t columns = matrix->view.columns, outputs = matrix->view.rows;
     bool round_x = rounds_activations(device, dtype);
+    size_t weight_count = (size_t)outputs * columns, x_count = (size_t)rows * columns;
+    double *weights = malloc(weight_count * sizeof *weights), *values = malloc(x_count * sizeof *values);
+    for (size_t i = 0; i < weight_count; i++)
+        weights[i] = dtype == CENTO_DTYPE_BF16 ? (double)reference_bf16_round((float)matrix->values[i])
+                                               : matrix->values[i];
+    for (size_t i = 0; i < x_count; i++)
+        values[i] = round_x ? reference_bf16_round(x[i]) : x[i];
     for (uint32_t row = 0; row < rows; row++)
         for (uint32_t n = 0; n < outputs; n++) {
             double sum = bias != NULL ? bias[n] : 0.0, size = fabs(sum);
             if (before != NULL)
                 sum += before[(size_t)row * outputs + n];
             for (uint32_t k = 0; k < columns; k++) {
-                double weight = matrix->values[(size_t)n * columns + k];
-                if (dtype == CENTO_DTYPE_BF16)
-                    weight = reference_bf16_round((float)weight);
-                float value = x[(size_t)row * columns + k];
-                double product = weight * (round_x ? reference_bf16_round(value) : value);
+                double product = weights[(size_t)n * columns + k] * values[(size_t)row * columns + k];
                 sum += product;
                 size += fabs(product);
             }
@@ -64,6 +67,8 @@ static void expect_product(const backend *device, cento_dtype dtype, const test_
                 fail_msg("%s: %u rows, %u x %u, y[%u][%u] = %.9g, expected %.9g",
                          device->ops->describe(device), rows, outputs, columns, row, n, got, sum);
         }
+    free(weights);
+    free(values);
 }
 
 static void check_product(backend *device, cento_dtype dtype, tensor_dtype stored, uint32_t rows,
@@ -104,7 +109,7 @@ static void products_match_f64(void **state) {
             if (device == NULL)
                 continue;
             for (size_t shape = 0; shape < sizeof shapes / sizeof *shapes; shape++)
-                for (size_t r = 0; r < sizeof row_counts / sizeof *row_counts; r++)
+                for (size_t r = (shape + dtype) % 3; r < sizeof row_counts / sizeof *row_counts; r += 3)
                     check_product(device, (cento_dtype)dtype, (tensor_dtype)((shape + r) % 3), row_counts[r],
                                   shapes[shape][0], shapes[shape][1]);
             device->ops->destroy(device);

@@ -309,43 +309,56 @@ static bool block_seen(const attention_plan *plan, attention_work *work, const r
     return any;
 }
 
+static row_state tile_state(const attention_work *work) {
+    return (row_state){work->tile.maximum, work->tile.total, work->tile.out};
+}
+
+/* Keys [begin, begin + keys) of a span. */
+static void locate_block(const attention_plan *plan, const kv_span *span, uint32_t kv_head, uint32_t begin,
+                         uint32_t keys, attention_block *block) {
+    uint32_t page_tokens = plan->pool->shape.page_tokens;
+    size_t token_bytes = (size_t)plan->shape->head_dim * plan->pool->element_bytes;
+    block->keys = keys;
+    for (uint32_t i = 0; i < ATTENTION_KEYS; i++) {
+        uint32_t token = begin + i;
+        if (i >= keys) {
+            block->key_rows[i] = block->key_rows[keys - 1];
+            block->value_rows[i] = block->value_rows[keys - 1];
+        } else if (i > 0 && token % page_tokens != 0) {
+            block->key_rows[i] = block->key_rows[i - 1] + token_bytes;
+            block->value_rows[i] = block->value_rows[i - 1] + token_bytes;
+        } else {
+            uint32_t page = span->pages[token / page_tokens], slot = token % page_tokens;
+            block->key_rows[i] = kv_pool_at(plan->pool, plan->layer, page, 0, kv_head, slot);
+            block->value_rows[i] = kv_pool_at(plan->pool, plan->layer, page, 1, kv_head, slot);
+        }
+    }
+}
+
+static uint32_t block_keys(const key_chunk *chunk, uint32_t begin) {
+    return chunk->end - begin < ATTENTION_KEYS ? chunk->end - begin : ATTENTION_KEYS;
+}
+
 /* One tile and KV head against one chunk, from the empty state into work->tile. */
 static void attend_chunk(const attention_plan *plan, attention_work *work, const row_tile *rows,
                          uint32_t kv_head, const key_chunk *chunk) {
     const kv_span *span = &plan->spans[chunk->span];
-    uint32_t page_tokens = plan->pool->shape.page_tokens;
-    size_t token_bytes = (size_t)plan->shape->head_dim * plan->pool->element_bytes;
     rotate_queries(plan, work, rows, kv_head, chunk->span);
     work->tile.rows = rows->row_count * plan->group;
-    state_clear(plan, (row_state){work->tile.maximum, work->tile.total, work->tile.out}, work->tile.rows);
-    for (uint32_t begin = chunk->begin; begin < chunk->end; begin += ATTENTION_KEYS) {
-        uint32_t keys = chunk->end - begin < ATTENTION_KEYS ? chunk->end - begin : ATTENTION_KEYS;
+    state_clear(plan, tile_state(work), work->tile.rows);
+    attention_block blocks[2];
+    locate_block(plan, span, kv_head, chunk->begin, block_keys(chunk, chunk->begin), &blocks[0]);
+    for (uint32_t begin = chunk->begin, i = 0; begin < chunk->end; begin += ATTENTION_KEYS, i = 1 - i) {
+        uint32_t keys = blocks[i].keys, after = begin + keys;
+        bool more = after < chunk->end;
+        if (more)
+            locate_block(plan, span, kv_head, after, block_keys(chunk, after), &blocks[1 - i]);
         if (!block_seen(plan, work, rows, (int64_t)span->position + (begin - span->token_begin), keys))
             continue;
-        const char *key_rows[ATTENTION_KEYS], *value_rows[ATTENTION_KEYS];
-        for (uint32_t i = 0; i < keys; i++) {
-            uint32_t token = begin + i;
-            if (i > 0 && token % page_tokens != 0) {
-                key_rows[i] = key_rows[i - 1] + token_bytes;
-                value_rows[i] = value_rows[i - 1] + token_bytes;
-                continue;
-            }
-            uint32_t page = span->pages[token / page_tokens], slot = token % page_tokens;
-            key_rows[i] = kv_pool_at(plan->pool, plan->layer, page, 0, kv_head, slot);
-            value_rows[i] = kv_pool_at(plan->pool, plan->layer, page, 1, kv_head, slot);
-        }
-        for (uint32_t i = keys; i < ATTENTION_KEYS; i++) {
-            key_rows[i] = key_rows[keys - 1];
-            value_rows[i] = value_rows[keys - 1];
-        }
-        plan->self->kernels->attend_block(&work->tile, key_rows, value_rows, keys, work->seen_begin,
-                                          work->seen_end);
+        plan->self->kernels->attend_block(&work->tile, &blocks[i], more ? &blocks[1 - i] : NULL,
+                                          work->seen_begin, work->seen_end);
         work->keys_read += keys;
     }
-}
-
-static row_state tile_state(const attention_work *work) {
-    return (row_state){work->tile.maximum, work->tile.total, work->tile.out};
 }
 
 /* All chunks of one tile and KV head. */

@@ -79,10 +79,23 @@ VEC_INLINE void transpose(vu m[VEC_WIDTH]) {
 #endif
 }
 
+/* Pages lie anywhere, so the hardware does not guess where the next block is. A few rows at a time, between
+ * other work: a core has only so many loads under way. */
+VEC_INLINE void prefetch_rows(const attention_tile *tile, const char *const *rows, uint32_t begin,
+                              uint32_t end) {
+    uint32_t row_bytes = tile->head_dim * (tile->bf16 ? 2 : 4);
+    for (uint32_t key = begin; key < end; key++)
+        for (uint32_t byte = 0; byte < row_bytes; byte += 64)
+            __builtin_prefetch(rows[key] + byte, 0, 2);
+}
+
 /* keys (head_dim, KEYS) from the rows of K; `count` is a multiple of VEC_WIDTH. */
-static void load_keys(const attention_tile *tile, const char *const *rows, uint32_t count) {
+static void load_keys(const attention_tile *tile, const char *const *rows, uint32_t count,
+                      const attention_block *next) {
     uint32_t words = tile->bf16 ? tile->head_dim / 2 : tile->head_dim;
     for (uint32_t key = 0; key < count; key += VEC_WIDTH) {
+        if (next != NULL)
+            prefetch_rows(tile, next->key_rows, key, key + VEC_WIDTH);
         uint32_t w = 0;
         for (; w + VEC_WIDTH <= words; w += VEC_WIDTH) {
             vu block[VEC_WIDTH];
@@ -201,17 +214,19 @@ static float softmax_row(float *scores, uint32_t count, int32_t begin, int32_t e
     return keep[0];
 }
 
-static void attend_block(attention_tile *tile, const char *const *key_rows, const char *const *value_rows,
-                         uint32_t keys, const int32_t *seen_begin, const int32_t *seen_end) {
+static void attend_block(attention_tile *tile, const attention_block *block, const attention_block *next,
+                         const int32_t *seen_begin, const int32_t *seen_end) {
     const uint32_t width = TILE_VECTORS * VEC_WIDTH;
-    uint32_t count = (keys + width - 1) / width * width;
-    load_keys(tile, key_rows, count);
-    load_values(tile, value_rows, keys);
+    uint32_t keys = block->keys, count = (keys + width - 1) / width * width;
+    load_keys(tile, block->key_rows, count, next);
+    load_values(tile, block->value_rows, keys);
     for (uint32_t row = 0; row < tile->rows; row += TILE_ROWS) {
         uint32_t rows = tile->rows - row < TILE_ROWS ? tile->rows - row : TILE_ROWS;
         const float *query = tile->queries + (size_t)row * tile->head_dim;
         float *out = tile->out + (size_t)row * tile->dim_padded, keep[TILE_ROWS];
         for (uint32_t key = 0; key < count; key += width) {
+            if (next != NULL && row == 0)
+                prefetch_rows(tile, next->value_rows, key, key + width);
 #define SCORE_TILE(rows) score_tile(rows, tile, query, key, tile->scores)
             TILE_ROWS_SWITCH(rows, SCORE_TILE)
 #undef SCORE_TILE

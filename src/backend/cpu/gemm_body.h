@@ -33,8 +33,6 @@
 #else
 #define WIDEN_ROWS_MIN 24
 #endif
-#define PREFETCH_BYTES 1536
-#define PREFETCH_WORDS (PREFETCH_BYTES / 4)
 
 /* sum[r][v] += activations · weights over `words` words. Activation k of row r stands at
  * x[r · row_stride + k · depth_stride] (k counts pairs for GEMM_PAIRS). Constants after inlining: rows,
@@ -49,7 +47,7 @@ VEC_INLINE void tile_sum(const int rows, const int vectors, const gemm_kind kind
         if (prefetch)
 #pragma GCC unroll 8
             for (int v = 0; v < vectors; v += VEC_WIDTH == 16 ? 1 : 2)
-                __builtin_prefetch(weights[v] + at + PREFETCH_WORDS, 0, 1);
+                __builtin_prefetch(weights[v] + at + (vectors == STREAM_VECTORS ? 64 : 256), 0, 1);
         vf low[STREAM_VECTORS];
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++) {
@@ -383,20 +381,22 @@ static void gemm(const gemm_job *job, uint32_t panel_begin, uint32_t panel_end, 
 #endif
 }
 
+/* Four streams side by side: the fastest of 1 to 16 streams, with and without prefetches, on Zen 3. */
 static uint32_t read_words(const uint32_t *words, size_t count) {
-    vu sum[8] = {{0}};
-    size_t i = 0;
-    for (; i + 8 * VEC_WIDTH <= count; i += 8 * VEC_WIDTH) {
-        __builtin_prefetch(words + i + 4 * PREFETCH_WORDS, 0, 1);
-#pragma GCC unroll 8
-        for (int v = 0; v < 8; v++)
-            sum[v] += vu_load(words + i + v * VEC_WIDTH);
-    }
+    enum { STREAMS = 4, STEP = 64 / (VEC_WIDTH * 4) };
+    vu sum[STREAMS * STEP];
+    for (int v = 0; v < STREAMS * STEP; v++)
+        sum[v] = (vu)vf_zero();
+    size_t quarter = count / STREAMS / 16 * 16;
+    for (size_t i = 0; i < quarter; i += 16)
+#pragma GCC unroll 16
+        for (int v = 0; v < STREAMS * STEP; v++)
+            sum[v] += vu_load(words + (size_t)(v / STEP) * quarter + i + v % STEP * VEC_WIDTH);
     uint32_t total = 0;
-    for (int v = 0; v < 8; v++)
+    for (int v = 0; v < STREAMS * STEP; v++)
         for (int lane = 0; lane < VEC_WIDTH; lane++)
             total += sum[v][lane];
-    for (; i < count; i++)
+    for (size_t i = STREAMS * quarter; i < count; i++)
         total += words[i];
     return total;
 }

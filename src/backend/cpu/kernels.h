@@ -58,6 +58,12 @@ typedef struct attention_tile {
     float *scores;          /* scratch (tile_rows, ATTENTION_KEYS) */
 } attention_tile;
 
+/* Keys and values in pages. Rows (head_dim) beyond `keys` are readable but do not count. */
+typedef struct attention_block {
+    uint32_t keys; /* 1 … ATTENTION_KEYS */
+    const char *key_rows[ATTENTION_KEYS], *value_rows[ATTENTION_KEYS];
+} attention_block;
+
 typedef struct cpu_kernels {
     const char *name;
     uint32_t panel_width, tile_rows;
@@ -77,10 +83,10 @@ typedef struct cpu_kernels {
     void (*silu_mul)(const float *gate, const float *up, size_t count, float *y);
     void (*bf16_of_f32)(const float *x, size_t count, uint16_t *y);
 
-    /* Adds a block of keys to a tile. key_rows and value_rows: ATTENTION_KEYS readable rows (head_dim), of
-     * which the first `keys` count. Row r sees keys [seen_begin[r], seen_end[r]) of the block. */
-    void (*attend_block)(attention_tile *tile, const char *const *key_rows, const char *const *value_rows,
-                         uint32_t keys, const int32_t *seen_begin, const int32_t *seen_end);
+    /* Adds a block of keys to a tile. Row r sees keys [seen_begin[r], seen_end[r]) of the block. `next`, if
+     * not NULL, is fetched into the cache meanwhile. */
+    void (*attend_block)(attention_tile *tile, const attention_block *block, const attention_block *next,
+                         const int32_t *seen_begin, const int32_t *seen_end);
 } cpu_kernels;
 
 /* NULL where the compiler could not build them. */

@@ -37,7 +37,7 @@ cento_status kv_pool_create(backend *base, const kv_pool_shape *shape, backend_k
     pool->shape = *shape;
     pool->element_bytes = element_bytes(cpu_of(base));
     pool->bf16 = pool->element_bytes == sizeof(uint16_t);
-    pool->data = mem_alloc_aligned(elements * pool->element_bytes);
+    pool->data = large_alloc(elements * pool->element_bytes);
     if (pool->data == NULL) {
         mem_free(pool);
         return error_memory(error, elements * element_bytes(cpu_of(base)));
