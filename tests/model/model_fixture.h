@@ -16,6 +16,18 @@
 #include "model/safetensors.h"
 #include "support.h"
 
+/* Under a sanitizer: memory is measured differently, and long computations are cut short. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
 enum { FIXTURE_PAGE_TOKENS = 16, FIXTURE_PAGES = 128, FIXTURE_TOKENS_MAX = 128, FIXTURE_SPANS_MAX = 64 };
 
 typedef struct fixture {

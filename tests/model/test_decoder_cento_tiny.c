@@ -95,6 +95,8 @@ static void check_records(cento_dtype dtype) {
     size_t index, place;
     float worst = 0;
     json_array_foreach(json_object_get(root, "records"), index, record) {
+        if (SANITIZED && index == 2)
+            break; /* one prompt of each mask */
         static prompt_state prompt;
         memset(&prompt, 0, sizeof prompt);
         test.pages_used = 0;
@@ -107,7 +109,7 @@ static void check_records(cento_dtype dtype) {
         check_answer(&test, &prompt, json_object_get(record, "answer_ids"));
     }
     printf("%zu prompts: largest difference of the 20 largest logits %.1e\n", index, (double)worst);
-    assert_true(index >= 8);
+    assert_true(index >= (SANITIZED ? 2 : 8));
     if (dtype == CENTO_DTYPE_F32)
         assert_true(worst <= F32_TOLERANCE);
     fixture_close(&test);
