@@ -91,7 +91,11 @@ static void append_line(strbuf *text, const json_t *value) {
     if (json_is_array(value)) {
         for (size_t i = 0; i < json_array_size(value); i++) {
             strbuf_puts(text, i == 0 ? "" : ", ");
-            append_value(text, "", json_array_get(value, i));
+            const json_t *entry = json_array_get(value, i);
+            if (json_is_integer(entry)) /* token ids: names, not counts */
+                strbuf_printf(text, "%lld", (long long)json_integer_value(entry));
+            else
+                append_value(text, "", entry);
         }
         return;
     }
