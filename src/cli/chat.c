@@ -466,11 +466,11 @@ static void show_help(chat *state, const char *argument);
 
 static const slash_command slash_commands[] = {
     {"/system", "TEXT|@FILE", "set the system prompt", set_system},
-    {"/context", "TEXT|@FILE", "add a document; documents stand before the conversation", add_context},
+    {"/context", "TEXT|@FILE", "add a document; they stand before the turns", add_context},
     {"/query", "TEXT|@FILE", "set a question without asking it", set_query},
-    {"/infer", "", "ask it (a line without a slash is /query and /infer at once)", run_infer},
-    {"/mode", "[MODE [anchored]]", "show or set how chunks are reused: exact, independent, link:K", set_mode},
-    {"/clear", "[WHAT]", "forget the conversation; context, context N, system, output, or all", clear},
+    {"/infer", "", "ask it (plain lines are set and asked at once)", run_infer},
+    {"/mode", "[MODE [anchored]]", "how chunks are reused: exact, independent or link:K", set_mode},
+    {"/clear", "[WHAT]", "forget the turns, or: context, context N, system, output, all", clear},
     {"/list", "", "the pieces of the prompt, with tokens and content ids", list_pieces},
     {"/stats", "", "what the engine holds and has done", show_stats},
     {"/output", "", "the answers that are kept, with their numbers", list_outputs},
@@ -493,8 +493,8 @@ static void show_help(chat *state, const char *argument) {
         table_add(&rows, "%s", entry->help);
     }
     table_print(&rows, stdout, false);
-    note(state, "// begins a question with a slash; a backslash at a line's end continues it; "
-                "Ctrl-C stops an answer");
+    note(state, "//… asks a question that begins with a slash, a backslash at the end continues a\n"
+                "line, Ctrl-C stops an answer");
 }
 
 /* A line that begins with one slash. */
@@ -552,8 +552,8 @@ static void greet(chat *state) {
     cento_engine_stats(state->engine, &stats);
     char mode[32];
     mode_text(state->session.mode, state->session.link_tokens, mode, sizeof mode);
-    note(state, "%s, %u tokens of context, mode %s. /context adds a document, /help lists all commands.",
-         stats.model_name, stats.context_tokens_max, mode);
+    note(state, "%s, %u tokens of context, mode %s. /help lists the commands.", stats.model_name,
+         stats.context_tokens_max, mode);
 }
 
 static int converse(chat *state) {

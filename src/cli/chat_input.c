@@ -1,13 +1,14 @@
 /*
  * Lines for the chat; see chat_input.h.
  *
- * While a line is edited, Ctrl-C is an ordinary key (the terminal's interrupt character is switched off by
- * libedit's own terminal settings) that drops the line. While an answer is computed the terminal is in its
+ * While a line is edited, Ctrl-C and Ctrl-Z are ordinary keys (libedit switches the terminal's signals off)
+ * that drop the line and suspend the program. While an answer is computed the terminal is in its
  * usual mode and Ctrl-C is a signal, which chat.c handles.
  */
 #include "chat_input.h"
 
 #include <histedit.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -57,6 +58,14 @@ static unsigned char drop_line(EditLine *editor, int key) {
     fputs(empty ? "^C (Ctrl-D or /exit leaves)" : "^C", stdout);
     input->dropped = true;
     return CC_NEWLINE;
+}
+
+static unsigned char suspend(EditLine *editor, int key) {
+    (void)key;
+    el_set(editor, EL_PREP_TERM, 0);
+    raise(SIGTSTP);
+    el_set(editor, EL_PREP_TERM, 1);
+    return CC_REDISPLAY;
 }
 
 /* Completes a command at the line's beginning as far as it is certain. */
@@ -132,11 +141,13 @@ static void open_editor(chat_input *input) {
     el_set(editor, EL_HIST, history, input->history);
     el_set(editor, EL_ADDFN, "cento-complete", "completes a command", complete);
     el_set(editor, EL_ADDFN, "cento-drop-line", "drops the line", drop_line);
+    el_set(editor, EL_ADDFN, "cento-suspend", "suspends the program", suspend);
     el_set(editor, EL_BIND, "^I", "cento-complete", NULL);
     el_set(editor, EL_BIND, "^R", "em-inc-search-prev", NULL);
     el_source(editor, NULL); /* the user's ~/.editrc */
-    el_set(editor, EL_SETTY, "-d", "intr=", NULL);
+    el_set(editor, EL_SETTY, "-d", "-isig", NULL);
     el_set(editor, EL_BIND, "^C", "cento-drop-line", NULL);
+    el_set(editor, EL_BIND, "^Z", "cento-suspend", NULL);
 }
 
 chat_input *chat_input_open(const char *const *names, size_t name_count) {
@@ -181,8 +192,11 @@ static const char *read_line(chat_input *input, size_t *bytes) {
         int count = 0;
         input->dropped = false;
         const char *line = el_gets(input->editor, &count);
-        if (input->dropped)
+        if (input->dropped) {
             fputc('\n', stdout);
+            *bytes = 0;
+            return "";
+        }
         if (line == NULL || count <= 0)
             return NULL;
         *bytes = (size_t)count;

@@ -1,0 +1,68 @@
+# cento bench qa: the report's shape and arithmetic on a few questions.
+. "$(dirname "$0")/support.bash"
+
+test_the_report_counts_modes_documents_and_kinds() {
+    expect 0 "$cento" bench qa --limit 10 --json
+    check 'set(a["modes"]) == {"exact", "independent"}'
+    for mode in exact independent; do
+        check "a[\"modes\"][\"$mode\"][\"questions\"] == 10"
+        check "abs(a[\"modes\"][\"$mode\"][\"accuracy\"] - a[\"modes\"][\"$mode\"][\"correct\"] / 10) < 1e-6"
+        check "all(0 <= x <= 1 for group in (\"by_documents\", \"by_kind\") for x in a[\"modes\"][\"$mode\"][group].values())"
+        check "len(a[\"modes\"][\"$mode\"][\"by_documents\"]) > 2 and len(a[\"modes\"][\"$mode\"][\"by_kind\"]) > 2"
+        check "a[\"modes\"][\"$mode\"][\"computed_tokens\"] > 0"
+    done
+    check 'a["modes"]["exact"]["approximate_tokens"] == 0'
+}
+
+test_the_model_answers_nearly_all_right() {
+    expect 0 "$cento" bench qa --limit 40 --json
+    check 'a["modes"]["exact"]["correct"] >= 38 and a["modes"]["independent"]["correct"] >= 37'
+}
+
+# one question whose answer no model gives: the failure is shown
+test_a_wrong_answer_is_counted_and_shown() {
+    cat >questions.json <<'JSON'
+{"version": 1, "system": "Answer from the documents.", "documents": ["Crystalton is a town. It lies in Wernmark."],
+ "questions": [{"kind": "town", "documents": [0], "query": "Where is Crystalton?", "answer": "On the moon."},
+               {"kind": "conversation", "documents": [0], "turns": [
+                 {"query": "Where is Crystalton?", "answer": "Under the sea."}, {"query": "Why?", "answer": "So."}]}]}
+JSON
+    expect 0 "$cento" bench qa --questions questions.json --mode link:2 --failures 5 --json
+    check 'a["modes"]["link:2"]["accuracy"] == 0 and a["modes"]["link:2"]["questions"] == 2'
+    check '[f["expected"] for f in a["modes"]["link:2"]["failures"]] == ["On the moon.", "Under the sea."]'
+    expect 0 "$cento" bench qa --questions questions.json --failures 1
+    says out "On the moon."
+    says out "0.00 %"
+}
+
+test_documents_of_questions_are_reused_in_independent_mode() {
+    cat >questions.json <<'JSON'
+{"version": 1, "system": "Answer from the documents.",
+ "documents": ["Crystalton is a town. It lies in Wernmark.", "The Vell is a river. It flows into Lake Ferrow."],
+ "questions": [{"kind": "town", "documents": [0, 1], "query": "Where is Crystalton?", "answer": "x"},
+               {"kind": "town", "documents": [1, 0], "query": "Where is Crystalton?", "answer": "x"}]}
+JSON
+    expect 0 "$cento" bench qa --questions questions.json --mode independent --json
+    check 'a["modes"]["independent"]["approximate_tokens"] > 20'
+    check 'a["modes"]["independent"]["cached_tokens"] >= a["modes"]["independent"]["approximate_tokens"]'
+}
+
+test_damaged_question_files_are_refused_with_the_place() {
+    while IFS='|' read -r text message; do
+        printf '%s' "$text" >questions.json
+        expect 1 "$cento" bench qa --questions questions.json
+        says err "questions.json"
+        says err "$message"
+    done <<'CASES'
+{|line 1
+[]|expected an object
+{"version": 2}|'version' is 2
+{"version": 1, "documents": [], "questions": []}|'questions' not empty
+{"version": 1, "documents": [3], "questions": [{}]}|documents[0] is not a string
+{"version": 1, "documents": [], "questions": [{"kind": "a", "documents": [0], "query": "q", "answer": "a"}]}|no index of a document
+{"version": 1, "documents": [], "questions": [{"kind": "a", "documents": [], "query": "q"}]}|'query' and 'answer'
+{"version": 1, "documents": [], "questions": [{"kind": "a", "documents": [], "turns": []}]}|'turns' must be
+CASES
+}
+
+run_tests
