@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "bench/bench_model.h"
 #include "bench/bench_qa.h"
 #include "input.h"
 #include "result.h"
@@ -199,9 +200,80 @@ static const command qa_command = {
     .run = run_qa,
 };
 
+/* --------------------------------------------------------------------------- bench model --- */
+
+typedef struct speed_settings {
+    const char *geometry;
+    uint32_t prompt_tokens, decode_tokens, repetitions, threads;
+    int compute_dtype; /* a cento_dtype */
+    const char *isa;
+    bool json;
+} speed_settings;
+
+static const option_spec speed_specs[] = {
+    {"geometry", OPTION_TEXT, offsetof(speed_settings, geometry), "NAME", 0, 0,
+     "shape of the model: llama-3.2-1b (default), qwen3-0.6b or tiny"},
+    {"prompt-tokens", OPTION_U32, offsetof(speed_settings, prompt_tokens), "N", 1, 1 << 20,
+     "tokens of the prefill (default: 512)"},
+    {"decode-tokens", OPTION_U32, offsetof(speed_settings, decode_tokens), "N", 1, 1 << 20,
+     "tokens decoded after it (default: 32)"},
+    {"repetitions", OPTION_U32, offsetof(speed_settings, repetitions), "N", 1, 1000,
+     "the median of N runs counts (default: 3)"},
+    {"threads", OPTION_U32, offsetof(speed_settings, threads), "N", 1, 4096,
+     "compute threads (default: one for each physical core)"},
+    {"compute-dtype", OPTION_CHOICE, offsetof(speed_settings, compute_dtype), "bf16|f32", 0, 0,
+     "type of matrix products and KV (default: bf16)"},
+    {"isa", OPTION_TEXT, offsetof(speed_settings, isa), "NAME", 0, 0,
+     "kernels for portable, avx2 or avx512 (default: the best this CPU has)"},
+    {"json", OPTION_FLAG, offsetof(speed_settings, json), NULL, 0, 0, "print one JSON object"},
+};
+
+static int run_speed(const command *self, int argc, char **argv) {
+    bench_model_options options = bench_model_options_default();
+    speed_settings settings = {
+        .geometry = options.geometry,
+        .prompt_tokens = options.prompt_tokens,
+        .decode_tokens = options.decode_tokens,
+        .repetitions = options.repetitions,
+        .compute_dtype = (int)options.compute_dtype,
+    };
+    const option_group groups[] = {
+        {"Options", speed_specs, sizeof speed_specs / sizeof speed_specs[0], &settings},
+    };
+    int status = options_parse(self, groups, 1, &argc, argv);
+    if (status >= 0)
+        return status;
+    if (argc > 0)
+        return usage_error(self, "expected only options, found '%s'", argv[0]);
+    options.geometry = settings.geometry;
+    options.prompt_tokens = settings.prompt_tokens;
+    options.decode_tokens = settings.decode_tokens;
+    options.repetitions = settings.repetitions;
+    options.threads = settings.threads;
+    options.compute_dtype = (cento_dtype)settings.compute_dtype;
+    options.isa = settings.isa;
+    options.json = settings.json;
+    cento_error error;
+    if (bench_model_run(&options, stdout, &error) != CENTO_OK)
+        return input_fail(&error); /* an unknown geometry is the command line's fault */
+    return output_finish();
+}
+
+static const command speed_command = {
+    .name = "bench model",
+    .summary = "how fast prefill and decoding are, beside what this machine can do",
+    .usage = "[options]",
+    .details =
+        "Fills a model of a known shape with random weights and measures prefill against oneDNN's matrix "
+        "products alone, decoding against the memory's read bandwidth. Needs no model file.",
+    .examples = "  cento bench model\n"
+                "  cento bench model --geometry qwen3-0.6b --json\n",
+    .run = run_speed,
+};
+
 /* --------------------------------------------------------------------------- the command --- */
 
-static const command *const benchmarks[] = {&qa_command};
+static const command *const benchmarks[] = {&speed_command, &qa_command};
 enum { BENCHMARK_COUNT = sizeof benchmarks / sizeof benchmarks[0] };
 
 static int run(const command *self, int argc, char **argv) {
@@ -209,7 +281,7 @@ static int run(const command *self, int argc, char **argv) {
         printf("usage: cento bench %s\n\n", self->usage);
         for (size_t i = 0; i < BENCHMARK_COUNT; i++)
             printf("  %-14s %s\n", benchmarks[i]->name, benchmarks[i]->summary);
-        printf("\nMore: cento help bench qa\n");
+        printf("\nMore: cento help bench model, cento help bench qa\n");
         return EXIT_STATUS_OK;
     }
     if (argc == 0)
@@ -229,7 +301,7 @@ static int run(const command *self, int argc, char **argv) {
 const command bench_command = {
     .name = "bench",
     .summary = "measure speed and quality",
-    .usage = "qa [options]",
+    .usage = "model|qa [options]",
     .details = "",
     .run = run,
 };

@@ -38,6 +38,8 @@ static void append_name(strbuf *name, const char *key) {
                 strbuf_puts(name, "KV");
             else if (bytes == 4 && strncmp(key, "rope", bytes) == 0)
                 strbuf_puts(name, "RoPE");
+            else if (bytes == 6 && strncmp(key, "weight", bytes) == 0)
+                strbuf_puts(name, "weights");
             else
                 strbuf_append(name, key, bytes);
             first = false;

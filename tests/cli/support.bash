@@ -40,7 +40,7 @@ for name in sys.argv[2:]:
     with open(name, encoding="utf-8") as file:
         values.append(json.load(file))
 names = dict(zip("abcdef", values))
-if not eval("(" + sys.argv[1] + ")", {"math": math, "re": re}, names):
+if not eval("(" + sys.argv[1] + ")", {"math": math, "re": re, **names}):
     for name, value in names.items():
         print(f"    {name} = {json.dumps(value)[:1500]}", file=sys.stderr)
     sys.exit(1)

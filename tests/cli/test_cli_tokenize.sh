@@ -2,7 +2,7 @@
 . "$(dirname "$0")/support.bash"
 
 test_ids_decode_to_the_same_bytes() {
-    printf 'Where is Crystalton?\n  Ünïcödé: 日本語, العربية, 👩‍👩‍👧, e\xcc\x81\n\ttabs, 1234567890 and\x01controls\n\n' >text
+    printf 'Where is Crystalton?\n  Ünïcödé: 日本語, العربية, 👩‍👩‍👧, é\n\ttabs, 1234567890 and\x01controls\n\n' >text
     expect 0 "$cento" tokenize --ids @text
     [ "$(wc -l <out)" = 1 ]
     cp out ids
