@@ -6,6 +6,9 @@ cento=${CENTO_BINARY:?the program under test}
 sources=${CENTO_SOURCE_DIR:?the source tree}
 notes=$sources/examples/notes
 
+# Threads that wait by spinning starve those that work when tests share the cores.
+export OMP_WAIT_POLICY=passive
+
 fail() {
     echo "    $*" >&2
     return 1
