@@ -390,7 +390,7 @@ KINDS = {
 
 # these are compared on all strings, the others on the first of them
 MAIN_KINDS = {"gpt2", "llama3", "qwen2", "deepseek-llm", "deepseek-v3", "llama2", "mistral"}
-OTHER_STRINGS = 600
+OTHER_STRINGS = 480
 
 
 # ---------------------------------------------------------------------------- writing ----------

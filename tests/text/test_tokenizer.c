@@ -194,19 +194,19 @@ static void ids_and_text_equal_hugging_face_for(const char *kind, size_t strings
         ids_and_text_equal_hugging_face_for(kind, strings_min);                                              \
     }
 KIND_TEST(gpt2, "gpt2", 2000)
-KIND_TEST(gpt2_prefix, "gpt2-prefix", 600)
+KIND_TEST(gpt2_prefix, "gpt2-prefix", 480)
 KIND_TEST(llama3, "llama3", 2000)
 KIND_TEST(qwen2, "qwen2", 2000)
-KIND_TEST(gpt4o, "gpt4o", 600)
+KIND_TEST(gpt4o, "gpt4o", 480)
 KIND_TEST(deepseek_llm, "deepseek-llm", 2000)
 KIND_TEST(deepseek_v3, "deepseek-v3", 2000)
 KIND_TEST(llama2, "llama2", 2000)
 KIND_TEST(mistral, "mistral", 2000)
-KIND_TEST(gemma, "gemma", 600)
-KIND_TEST(plain_words, "plain-words", 600)
-KIND_TEST(metaspace_words, "metaspace-words", 600)
-KIND_TEST(odd_splits, "odd-splits", 600)
-KIND_TEST(whitespace, "whitespace", 600)
+KIND_TEST(gemma, "gemma", 480)
+KIND_TEST(plain_words, "plain-words", 480)
+KIND_TEST(metaspace_words, "metaspace-words", 480)
+KIND_TEST(odd_splits, "odd-splits", 480)
+KIND_TEST(whitespace, "whitespace", 480)
 
 static void the_default_model_equals_hugging_face(void **state) {
     (void)state;
