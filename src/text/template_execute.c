@@ -263,8 +263,9 @@ static cento_status bind_special(render *r, const macro_value *m, frame *f, cons
     size_t taken =
         definition->parameter_count < arguments->count ? definition->parameter_count : arguments->count;
     if (definition->uses_rest)
-        return value_sequence(r, VALUE_TUPLE, arguments->positional + taken, arguments->count - taken,
-                              &f->slots[definition->rest_slot]);
+        return value_sequence(r, VALUE_TUPLE,
+                              taken == 0 ? arguments->positional : arguments->positional + taken,
+                              arguments->count - taken, &f->slots[definition->rest_slot]);
     if (arguments->count > definition->parameter_count)
         return render_fail(r, "macro '%s' takes not more than %zu argument(s)",
                            definition->name == NULL ? "caller" : definition->name->data,

@@ -175,6 +175,7 @@ static cento_status repr_range(render *r, const range *v) {
 }
 
 static cento_status repr_object(render *r, value v) {
+    size_t length;
     switch (v.type) {
     case VALUE_NONE:
         return append_text(r, "None");
@@ -205,7 +206,8 @@ static cento_status repr_object(render *r, value v) {
             return append_text(r, "<Macro None>");
         return append_format(r, "<Macro '%.100s'>", v.as.macro->definition->name->data);
     case VALUE_LOOP:
-        return append_format(r, "<LoopContext %zu/%zu>", v.as.loop->index + 1, v.as.loop->accepted_count);
+        TRY(template_loop_length(r, v.as.loop, &length));
+        return append_format(r, "<LoopContext %zu/%zu>", v.as.loop->index + 1, length);
     case VALUE_UNDEFINED:
     case VALUE_MISSING:
         return append_text(r, "Undefined");

@@ -41,11 +41,13 @@ cento_status value_text(render *r, const char *data, size_t bytes, value *result
     return value_text_view(r, copy, bytes, false, result);
 }
 
+static const value no_items[1]; /* what an empty sequence points at, rather than at nothing */
+
 cento_status value_sequence(render *r, value_type type, const value *items, size_t count, value *result) {
     list *made = render_alloc(r, 1, sizeof *made);
     if (made == NULL)
         return render_memory(r);
-    *made = (list){.items = items, .count = count};
+    *made = (list){.items = items == NULL ? no_items : items, .count = count};
     *result = (value){.type = type, .as.list = made};
     return CENTO_OK;
 }
@@ -55,7 +57,7 @@ cento_status value_iterator(render *r, const char *type_name, const value *items
     iterator *made = render_alloc(r, 1, sizeof *made);
     if (made == NULL)
         return render_memory(r);
-    *made = (iterator){.items = items, .count = count, .type_name = type_name};
+    *made = (iterator){.items = items == NULL ? no_items : items, .count = count, .type_name = type_name};
     *result = (value){.type = VALUE_ITERATOR, .as.iterator = made};
     return CENTO_OK;
 }
