@@ -1,0 +1,91 @@
+/* What the engine's tests share: an engine on a tiny model, pieces from strings, one call to run a request.
+ */
+#ifndef CENTO_TESTS_ENGINE_FIXTURE_H
+#define CENTO_TESTS_ENGINE_FIXTURE_H
+
+#include "engine/engine.h"
+#include "tiny_model.h"
+
+static cento_error error;
+
+static inline cento_options tiny_options(const tiny_model *model) {
+    cento_options options = cento_options_default();
+    options.model_path = model->folder;
+    options.compute_dtype = CENTO_DTYPE_F32;
+    options.page_tokens = 16;
+    options.threads = 1;
+    return options;
+}
+
+static inline cento_engine *tiny_open(const tiny_model *model) {
+    cento_engine *engine;
+    cento_options options = tiny_options(model);
+    ASSERT_OK(cento_open(&options, &engine, &error));
+    return engine;
+}
+
+static inline void assert_whole(cento_engine *engine) {
+    ASSERT_OK(chunk_registry_check(engine->registry, &error));
+    assert_int_equal(engine->pages->counts[PAGE_SEQUENCE], 0);
+    assert_int_equal(engine->registry->detached_count, 0);
+    for (const page_run *run = engine->pages->runs; run != NULL; run = run->next)
+        assert_int_equal(run->refs, 1); /* nobody but the registry */
+}
+
+static inline void tiny_close(cento_engine *engine) {
+    assert_whole(engine);
+    cento_close(engine);
+}
+
+static inline cento_piece piece_of(cento_kind kind, const char *text) {
+    return (cento_piece){.kind = kind, .text = text, .text_bytes = strlen(text)};
+}
+#define SYSTEM(text)  piece_of(CENTO_KIND_SYSTEM, text)
+#define CONTEXT(text) piece_of(CENTO_KIND_CONTEXT, text)
+#define QUERY(text)   piece_of(CENTO_KIND_QUERY, text)
+#define OUTPUT(text)  piece_of(CENTO_KIND_OUTPUT, text)
+#define TOOL(text)    piece_of(CENTO_KIND_TOOL, text)
+
+/* Greedy, so many tokens whatever comes, the 20 likeliest reported. */
+static inline cento_request request_of(const cento_piece *pieces, size_t piece_count, uint32_t tokens) {
+    cento_request request = cento_request_default();
+    request.pieces = pieces;
+    request.piece_count = piece_count;
+    request.completion_tokens_max = tokens;
+    request.ignore_eos = true;
+    request.logprobs = 20;
+    return request;
+}
+
+/* Runs a request, checks the sums that cento.h promises and that nothing is left held. */
+static inline cento_result *run_request_of(cento_engine *engine, const cento_request *request) {
+    cento_result *result;
+    uint64_t before = engine_forward_tokens(engine);
+    ASSERT_OK(cento_generate(engine, request, &result, &error));
+    assert_whole(engine);
+    const cento_usage *usage = &result->usage;
+    assert_int_equal(usage->cached_tokens, usage->exact_tokens + usage->approximate_tokens);
+    assert_int_equal(usage->computed_tokens, engine_forward_tokens(engine) - before);
+    assert_int_equal(usage->completion_tokens, result->token_count);
+    uint32_t tokens = 0;
+    for (size_t i = 0; i < result->segment_count; i++) {
+        assert_int_equal(result->segments[i].offset, tokens);
+        tokens += result->segments[i].tokens;
+    }
+    assert_int_equal(tokens, usage->prompt_tokens);
+    return result;
+}
+
+static inline void assert_same_answer(const cento_result *a, const cento_result *b) {
+    assert_int_equal(a->token_count, b->token_count);
+    assert_memory_equal(a->tokens, b->tokens, a->token_count * sizeof *a->tokens);
+    assert_int_equal(a->logprobs_per_token, b->logprobs_per_token);
+    for (size_t i = 0; i < a->token_count * a->logprobs_per_token; i++) {
+        assert_int_equal(a->logprobs[i].token, b->logprobs[i].token);
+        if (fabsf(a->logprobs[i].logprob - b->logprobs[i].logprob) > 1e-5f)
+            fail_msg("log probability %zu: %.9g and %.9g", i, (double)a->logprobs[i].logprob,
+                     (double)b->logprobs[i].logprob);
+    }
+}
+
+#endif
