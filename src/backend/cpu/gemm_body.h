@@ -31,7 +31,7 @@
 #if VEC_WIDTH == 16
 #define WIDEN_ROWS_MIN 0
 #else
-#define WIDEN_ROWS_MIN 24
+#define WIDEN_ROWS_MIN 12
 #endif
 
 /* sum[r][v] += activations · weights over `words` words. Activation k of row r stands at
