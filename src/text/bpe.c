@@ -172,6 +172,8 @@ static void merge_right(bpe_scratch *scratch, int32_t position, int32_t merged) 
 /* Few symbols: keep the candidate of each and look for the best each time. */
 static void merge_by_scanning(const bpe_model *model, bpe_scratch *scratch, const char *text) {
     bpe_candidate candidates[SCAN_SYMBOLS_MAX];
+    if (scratch->symbol_count == 0)
+        return;
     for (size_t i = 0; i < scratch->symbol_count; i++)
         candidates[i] = candidate_of(model, scratch, text, (int32_t)i);
     for (;;) {

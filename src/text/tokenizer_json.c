@@ -667,7 +667,7 @@ static cento_status read_root(reader *in, const json_t *root) {
 }
 
 static cento_status open_root(const char *where, const json_t *root, tokenizer **result, cento_error *error) {
-    cento_error unused;
+    cento_error unused = {0};
     tokenizer *tokens = tokenizer_new();
     if (tokens == NULL)
         return error_memory(error, sizeof *tokens);
