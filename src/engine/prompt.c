@@ -359,7 +359,8 @@ static cento_status refuse_template(const cento_piece *pieces, size_t piece, con
 static cento_status refuse_sentinel(const cento_piece *pieces, const message_list *list, size_t system,
                                     size_t other, bool whole, size_t piece, cento_error *error) {
     for (size_t i = 0; whole && i < other; i++) {
-        if (piece == list->order[i] && (i < system || i >= list->system_count))
+        bool came_out = i < system || i >= list->system_count;
+        if (came_out && piece == list->order[i])
             return refuse_template(pieces, piece, "repeats", error);
     }
     size_t due = system < list->system_count ? system : other < list->order_count ? other : other - 1;
