@@ -404,8 +404,8 @@ static void system_local_time(struct tm *now, int *microseconds) {
 /* datetime.now().strftime(format): %f is the microseconds, %z and %Z are empty. */
 static cento_status global_strftime_now(render *r, value self, const call_args *arguments, value *result) {
     value format = arguments->positional[0];
-    struct tm now;
-    int microseconds;
+    struct tm now = {0};
+    int microseconds = 0;
     (void)self;
     if (format.type != VALUE_TEXT)
         return render_fail(r, "strftime() argument 1 must be str, not %s", value_type_name(format));

@@ -23,8 +23,8 @@ static value context_value(const render *r, const string *name) {
     if (found != NULL)
         return *found;
     const builtin *global = template_global(name->data, name->bytes);
-    return global == NULL ? (value){.type = VALUE_MISSING}
-                          : (value){.type = VALUE_FUNCTION, .as.function = global};
+    value missing = {.type = VALUE_MISSING}, function = {.type = VALUE_FUNCTION, .as.function = global};
+    return global == NULL ? missing : function;
 }
 
 /* Gives every variable its first value; those of the caller are left alone. */

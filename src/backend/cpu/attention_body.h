@@ -192,7 +192,7 @@ static float softmax_row(float *scores, uint32_t count, int32_t begin, int32_t e
     for (uint32_t i = 0; i < count; i += VEC_WIDTH) {
         vf score = vf_load(scores + i);
         if ((int32_t)i < begin || (int32_t)(i + VEC_WIDTH) > end) {
-            vi lane;
+            vi lane = {0};
             for (int v = 0; v < VEC_WIDTH; v++)
                 lane[v] = (int32_t)i + v;
             vi seen = (lane >= begin) & (lane < end);
