@@ -17,6 +17,7 @@
 
 #define TILE_ROWS_WANTED 96
 #define CHUNK_KEYS       512
+#define SERIAL_PRODUCTS  524288 /* below this it is not worth waking threads for */
 #define TASKS_PER_THREAD 4
 
 /* Rows of the batch, with the chunks that they see. */
@@ -450,7 +451,7 @@ cento_status attention_run(backend *base, const attention_shape *shape, const ro
     for (uint32_t c = 0; c < plan.chunk_count; c++)
         keys_total +=
             (uint64_t)(plan.chunks[c].end - plan.chunks[c].begin) * plan.tiles[plan.chunks[c].tile].row_count;
-    int threads = keys_total * shape->heads * shape->head_dim < 65536 ? 1 : self->threads;
+    int threads = keys_total * shape->heads * shape->head_dim < SERIAL_PRODUCTS ? 1 : self->threads;
 
     TRY(scratch_reserve(&self->attention_work,
                         ((size_t)threads * plan.work_floats + states * plan.state_floats) * sizeof(float),

@@ -14,7 +14,7 @@
 #define PACK_WORDS         64 /* words of a row that are packed at a time: a block stays in L1 */
 #define STREAM_TASK_BYTES  (256u << 10)
 #define BLOCK_TASK_COLUMNS 512
-#define SERIAL_PRODUCTS    65536 /* below this a product is not worth waking threads for */
+#define SERIAL_PRODUCTS    1000000 /* below this a product is not worth waking threads for */
 
 void *large_alloc(size_t bytes) {
     char *memory = mem_alloc_aligned(bytes);
@@ -191,7 +191,7 @@ cento_status gemm_embed(backend *base, const backend_matrix *table, const int32_
         if (ids[row] < 0 || (uint32_t)ids[row] >= table->rows)
             return error_set(error, CENTO_INVALID_ARGUMENT, "token id %d is outside of the %u embeddings",
                              (int)ids[row], table->rows);
-#pragma omp parallel for num_threads(self->threads) if (rows >= 16)
+#pragma omp parallel for num_threads(self->threads) if ((size_t)rows * table->columns >= 65536)
     for (uint32_t row = 0; row < rows; row++)
         embed_row(self, table, (uint32_t)ids[row], x + (size_t)row * table->columns);
     self->counters.forward_tokens += rows;

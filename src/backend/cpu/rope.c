@@ -71,7 +71,7 @@ cento_status rope_memo_fill(rope_memo *memo, const rope_table *rope, uint32_t ha
         same++;
     if (same == count)
         return CENTO_OK;
-#pragma omp parallel for num_threads(threads) if (count - same >= 32)
+#pragma omp parallel for num_threads(threads) if (count - same >= 128)
     for (size_t entry = same; entry < count; entry++)
         if (entry >= valid || memo->positions[entry] != positions[entry])
             memo_compute(memo, entry, positions[entry]);
