@@ -287,6 +287,7 @@ static cento_status parameter_missing(render *r, const string *name, value *resu
 static cento_status bind_parameters(render *r, const macro_value *m, frame *f, const call_args *arguments,
                                     bool *used) {
     const node_macro *definition = m->definition;
+    const value missing = {.type = VALUE_MISSING};
     size_t number = 0;
     for (const node *p = definition->parameters; p != NULL; p = p->next, number++) {
         const value *given = NULL;
@@ -294,7 +295,7 @@ static cento_status bind_parameters(render *r, const macro_value *m, frame *f, c
             given = &arguments->positional[number];
         else
             given = find_keyword(arguments, p->as.name.name, used);
-        f->slots[p->as.name.slot] = given == NULL ? (value){.type = VALUE_MISSING} : *given;
+        f->slots[p->as.name.slot] = given == NULL ? missing : *given;
     }
     TRY(bind_special(r, m, f, arguments, used));
     const node *default_value = definition->defaults;
