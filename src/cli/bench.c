@@ -212,7 +212,7 @@ typedef struct speed_settings {
 
 static const option_spec speed_specs[] = {
     {"geometry", OPTION_TEXT, offsetof(speed_settings, geometry), "NAME", 0, 0,
-     "shape of the model: llama-3.2-1b (default), qwen3-0.6b or tiny"},
+     "shape of the model: llama-3.2-1b (default), llama-3.1-8b, qwen3-0.6b, qwen2.5-0.5b, tiny"},
     {"prompt-tokens", OPTION_U32, offsetof(speed_settings, prompt_tokens), "N", 1, 1 << 20,
      "tokens of the prefill (default: 512)"},
     {"decode-tokens", OPTION_U32, offsetof(speed_settings, decode_tokens), "N", 1, 1 << 20,
@@ -254,8 +254,12 @@ static int run_speed(const command *self, int argc, char **argv) {
     options.isa = settings.isa;
     options.json = settings.json;
     cento_error error;
-    if (bench_model_run(&options, stdout, &error) != CENTO_OK)
-        return input_fail(&error); /* an unknown geometry is the command line's fault */
+    if (bench_model_run(&options, stdout, &error) != CENTO_OK) {
+        fail(&error);
+        /* the only thing that it looks up is the geometry */
+        bool misnamed = error.status == CENTO_NOT_FOUND || error.status == CENTO_INVALID_ARGUMENT;
+        return misnamed ? EXIT_STATUS_USAGE : EXIT_STATUS_FAILURE;
+    }
     return output_finish();
 }
 

@@ -293,10 +293,11 @@ static void clear(chat *state, const char *argument) {
     note(state, "cleared");
 }
 
-/* The beginning of a text on one line, for lists. */
+/* The beginning of a text, on what is left of a line of 44 columns, for lists. */
 static void append_preview(strbuf *line, const char *text) {
     enum { PREVIEW_COLUMNS = 44 };
-    size_t columns = 0, i = 0, bytes = strlen(text);
+    size_t columns = line->data == NULL ? 0 : text_width(line->data, line->bytes), i = 0,
+           bytes = strlen(text);
     while (i < bytes && columns < PREVIEW_COLUMNS) {
         uint32_t codepoint;
         size_t length = utf8_decode(text + i, bytes - i, &codepoint);

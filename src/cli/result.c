@@ -132,8 +132,7 @@ void append_summary(strbuf *line, const cento_result *result) {
         append_count(line, usage->approximate_tokens);
         strbuf_puts(line, " approximate)");
     }
-    strbuf_printf(line, "; %u answered; first token after %.0f ms", usage->completion_tokens,
-                  result->timing.ttft_ms);
+    strbuf_printf(line, ", %.0f ms; %u answered", result->timing.ttft_ms, usage->completion_tokens);
     if (result->timing.decode_tokens_per_s > 0)
-        strbuf_printf(line, ", then %.0f tokens/s", result->timing.decode_tokens_per_s);
+        strbuf_printf(line, ", %.0f/s", result->timing.decode_tokens_per_s);
 }

@@ -15,7 +15,7 @@ json_t *result_to_json(const cento_result *result, double load_ms, const cento_t
 void stats_table_init(table *rows);
 void stats_table_add(table *rows, size_t number, const cento_result *result);
 
-/* "312 tokens: 289 reused, 23 computed; 12 ms to the first token, 88 tokens/s" */
+/* "312 prompt tokens, 289 reused, 12 ms; 10 answered, 88/s" */
 void append_summary(strbuf *line, const cento_result *result);
 
 /* Prints a value as one JSON text and a newline. Takes the reference; NULL means out of memory. Returns the

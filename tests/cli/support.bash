@@ -50,6 +50,11 @@ if not eval("(" + sys.argv[1] + ")", {"math": math, "re": re, **names}):
 PYTHON
 }
 
+# true when the program is built with sanitizers: an order of magnitude slower
+sanitized() {
+    ! grep -q '^CENTO_SANITIZE:STRING=$' "$(dirname "$cento")/CMakeCache.txt"
+}
+
 run_tests() {
     local name folder failed=0
     for name in $(compgen -A function test_); do

@@ -34,8 +34,8 @@ test_the_demo_script_refuses_unknown_arguments() {
 }
 
 test_an_installed_cento_runs_and_can_be_linked() {
-    if ! grep -q '^CENTO_SANITIZE:STRING=$' "$build/CMakeCache.txt"; then
-        return 0 # a sanitized library needs its runtime in every program
+    if sanitized; then
+        return 0 # such a library needs its runtime in every program
     fi
     cmake --install "$build" --prefix "$PWD/prefix" >/dev/null
     [ -z "${CENTO_MODEL:-}" ] || { mkdir -p prefix/share/cento/models && cp -r "$CENTO_MODEL" prefix/share/cento/models/; }
