@@ -93,7 +93,7 @@ typedef struct tile_output {
     bool add;          /* to what is in y */
 } tile_output;
 
-/* `sums` is (rows, vectors) vectors. Out of line: it runs once per GEMM_DEPTH k. */
+/* What tile_run does not: biases and the matrix's edge. `sums` is (rows, vectors) vectors. */
 static __attribute__((noinline)) void tile_store(uint32_t rows, uint32_t vectors, const tile_output *output,
                                                  const float *sums) {
     uint32_t width = vectors * VEC_WIDTH;
@@ -102,15 +102,15 @@ static __attribute__((noinline)) void tile_store(uint32_t rows, uint32_t vectors
         float *y = output->y + (size_t)r * output->y_stride;
         uint32_t valid = whole ? width : output->columns, i = 0;
         for (; i + VEC_WIDTH <= valid; i += VEC_WIDTH) {
-            vf start = output->bias != NULL ? vf_load(output->bias + i) : vf_zero();
-            if (output->add)
-                start += vf_load(y + i);
+            vf start = output->add ? vf_load(y + i) : vf_zero();
+            if (output->bias != NULL)
+                start += vf_load(output->bias + i);
             vf_store(y + i, start + vf_load(sums + i));
         }
         for (; i < valid; i++) {
-            float start = output->bias != NULL ? output->bias[i] : 0.0f;
-            if (output->add)
-                start += y[i];
+            float start = output->add ? y[i] : 0.0f;
+            if (output->bias != NULL)
+                start += output->bias[i];
             y[i] = start + sums[i];
         }
     }
@@ -125,7 +125,21 @@ VEC_INLINE void tile_run(const int rows, const int vectors, const gemm_kind kind
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++)
             sum[r][v] = vf_zero();
+    if (!prefetch) /* y is written at the end: fetched meanwhile */
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++)
+            __builtin_prefetch(output->y + (size_t)r * output->y_stride, 1, 3);
     tile_sum(rows, vectors, kind, packed, 1, (size_t)rows, weights, stride, words, prefetch, sum);
+    if (output->bias == NULL && output->columns >= (uint32_t)(vectors * VEC_WIDTH)) {
+        float *y = output->y;
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++, y += output->y_stride)
+#pragma GCC unroll 8
+            for (int v = 0; v < vectors; v++)
+                vf_store(y + v * VEC_WIDTH,
+                         (output->add ? vf_load(y + v * VEC_WIDTH) : vf_zero()) + sum[r][v]);
+        return;
+    }
     float sums[TILE_ROWS * STREAM_VECTORS * VEC_WIDTH];
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
