@@ -20,6 +20,15 @@ static cento_status flag(render *r, value v, bool fallback, bool *result) {
     return is_given(v) ? value_truth(r, v, result) : CENTO_OK;
 }
 
+/* An optional flag where Python takes nothing but an integer. */
+static cento_status integer_flag(render *r, value v, bool *result) {
+    int64_t number = 0;
+    if (is_given(v) && !value_as_int(v, &number))
+        return render_fail(r, "'%s' object cannot be interpreted as an integer", value_type_name(v));
+    *result = number != 0;
+    return CENTO_OK;
+}
+
 /* An optional integer. */
 static cento_status integer(render *r, value v, int64_t fallback, int64_t *result) {
     *result = fallback;
@@ -299,7 +308,7 @@ static cento_status filter_sort(render *r, value self, const call_args *argument
     value *items, *keys;
     size_t count;
     bool reverse, case_sensitive;
-    TRY(flag(r, arguments->positional[0], false, &reverse));
+    TRY(integer_flag(r, arguments->positional[0], &reverse));
     TRY(flag(r, arguments->positional[1], false, &case_sensitive));
     TRY(copy_items(r, self, &items, &count));
     keys = render_alloc(r, count, sizeof *keys);
@@ -316,7 +325,7 @@ static cento_status filter_dictsort(render *r, value self, const call_args *argu
     size_t count, by = 0;
     bool case_sensitive, reverse;
     TRY(flag(r, arguments->positional[0], false, &case_sensitive));
-    TRY(flag(r, arguments->positional[2], false, &reverse));
+    TRY(integer_flag(r, arguments->positional[2], &reverse));
     value wanted = arguments->positional[1];
     if (is_given(wanted)) {
         if (wanted.type != VALUE_TEXT ||
@@ -427,22 +436,35 @@ static cento_status filter_groupby(render *r, value self, const call_args *argum
     return value_sequence(r, VALUE_LIST, groups, group_count, result);
 }
 
+/* Batches are full when they have `size` items: with 0 only the first, empty one ever is, and with what
+ * is no number none. */
+static void batch_size(value v, size_t *size) {
+    double real;
+    *size = SIZE_MAX;
+    if (value_as_real(v, &real) && real >= 0 && real < 1e15 && real == floor(real))
+        *size = (size_t)real;
+}
+
 static cento_status filter_batch(render *r, value self, const call_args *arguments, value *result) {
-    int64_t size;
+    size_t size, count, batch_count = 0, begin = 0;
     const value *items;
-    size_t count, batch_count = 0;
     value fill = arguments->positional[1];
-    TRY(integer(r, arguments->positional[0], 0, &size));
+    bool filled = is_given(fill) && fill.type != VALUE_NONE;
+    batch_size(arguments->positional[0], &size);
     TRY(value_items(r, self, &items, &count));
     value *batches = render_alloc(r, count + 1, sizeof *batches);
     if (batches == NULL)
         return render_memory(r);
-    if (size < 1 && count > 0)
-        return render_fail(r, "a batch needs at least one item");
-    for (size_t begin = 0; begin < count; begin += (size_t)size) {
-        size_t have = count - begin < (size_t)size ? count - begin : (size_t)size;
-        bool filled = is_given(fill) && fill.type != VALUE_NONE;
-        size_t length = filled ? (size_t)size : have;
+    if (size == 0 && count > 0) {
+        TRY(value_sequence(r, VALUE_LIST, NULL, 0, &batches[batch_count++]));
+        size = SIZE_MAX;
+        filled = false;
+    }
+    if (size == SIZE_MAX && filled && count > 0)
+        return render_fail(r, "a batch that is filled up needs a size");
+    while (begin < count) {
+        size_t have = count - begin < size ? count - begin : size;
+        size_t length = filled ? size : have;
         value *batch = render_alloc(r, length, sizeof *batch);
         if (batch == NULL)
             return render_memory(r);
@@ -450,8 +472,7 @@ static cento_status filter_batch(render *r, value self, const call_args *argumen
         for (size_t i = 0; i < length; i++)
             batch[i] = i < have ? items[begin + i] : fill;
         TRY(value_sequence(r, VALUE_LIST, batch, length, &batches[batch_count++]));
-        if (have < (size_t)size)
-            break;
+        begin += have;
     }
     return value_iterator(r, "generator", batches, batch_count, result);
 }
@@ -521,8 +542,11 @@ static cento_status filter_int(render *r, value self, const call_args *arguments
     int64_t base, number = 0;
     double real = 0;
     bool converted;
-    TRY(integer(r, arguments->positional[1], 10, &base));
-    TRY(convert_int(r, self, base, &converted, &number));
+    value base_value = arguments->positional[1];
+    base = 10;
+    converted = self.type != VALUE_TEXT || !is_given(base_value) || value_as_int(base_value, &base);
+    if (converted)
+        TRY(convert_int(r, self, base, &converted, &number));
     if (!converted) { /* "4.7" is 4 */
         TRY(convert_float(r, self, &converted, &real));
         converted = converted && isfinite(real);

@@ -148,8 +148,11 @@ static cento_status append_indent(render *r, value width) {
 
 static cento_status filter_indent(render *r, value self, const call_args *arguments, value *result) {
     static const call_args none = {.count = 0};
-    value lines, ended, newline;
+    value lines, ended, newline, width = arguments->positional[0];
     bool first = false, blank = false;
+    int64_t spaces;
+    if (width.type != VALUE_TEXT)
+        TRY(integer(r, width, 4, &spaces));
     if (is_given(arguments->positional[1]))
         TRY(value_truth(r, arguments->positional[1], &first));
     if (is_given(arguments->positional[2]))
@@ -163,7 +166,7 @@ static cento_status filter_indent(render *r, value self, const call_args *argume
         if (i > 0)
             TRY(render_append(r, "\n", 1));
         if (i == 0 ? first : blank || line.as.text->bytes > 0)
-            TRY(append_indent(r, arguments->positional[0]));
+            TRY(append_indent(r, width));
         TRY(value_print(r, line));
     }
     return render_end(r, begin, result);

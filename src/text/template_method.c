@@ -22,9 +22,14 @@ static cento_status need_text(render *r, value v, const string **result) {
 
 static cento_status optional_int(render *r, value v, int64_t fallback, int64_t *result) {
     *result = fallback;
-    if (is_given(v) && !value_as_int(v, result))
+    if (v.type != VALUE_MISSING && !value_as_int(v, result))
         return render_fail(r, "'%s' object cannot be interpreted as an integer", value_type_name(v));
     return CENTO_OK;
+}
+
+/* A bound of a part, which may be None. */
+static cento_status optional_bound(render *r, value v, int64_t fallback, int64_t *result) {
+    return optional_int(r, v.type == VALUE_NONE ? (value){.type = VALUE_MISSING} : v, fallback, result);
 }
 
 /* Part of self, without a copy. */
@@ -116,8 +121,8 @@ static cento_status text_removesuffix(render *r, value self, const call_args *ar
 static cento_status search_range(render *r, const string *t, const call_args *arguments, string *part,
                                  int64_t *first, bool *empty) {
     int64_t start, end, count = (int64_t)t->characters;
-    TRY(optional_int(r, arguments->positional[1], 0, &start));
-    TRY(optional_int(r, arguments->positional[2], count, &end));
+    TRY(optional_bound(r, arguments->positional[1], 0, &start));
+    TRY(optional_bound(r, arguments->positional[2], count, &end));
     if (start < 0)
         start = start + count < 0 ? 0 : start + count;
     if (end < 0)
@@ -469,10 +474,9 @@ static cento_status text_rsplit(render *r, value self, const call_args *argument
 
 static cento_status text_splitlines(render *r, value self, const call_args *arguments, value *result) {
     parts p = {.r = r, .of = self.as.text};
-    bool keep = false;
+    int64_t keep = 0;
     size_t line = 0;
-    if (arguments->positional[0].type != VALUE_MISSING)
-        TRY(value_truth(r, arguments->positional[0], &keep));
+    TRY(optional_int(r, arguments->positional[0], 0, &keep));
     for (size_t at = 0; at < p.of->bytes;) {
         uint32_t c;
         size_t end = at;
@@ -481,7 +485,7 @@ static cento_status text_splitlines(render *r, value self, const call_args *argu
             continue;
         if (c == '\r' && at < p.of->bytes && p.of->data[at] == '\n')
             at++;
-        TRY(add_part(&p, line, keep ? at : end));
+        TRY(add_part(&p, line, keep != 0 ? at : end));
         line = at;
     }
     if (line < p.of->bytes)
