@@ -316,6 +316,7 @@ x {% if t %}a{% endif %}
 {{ raise_exception('stop here') }}
 {% if f %}{{ raise_exception('x') }}{% endif %}fine
 {{ strftime_now('%Y-%m-%d') }} {{ strftime_now('%d %b %Y %H:%M:%S %j %A %B %p %I %y %% %f') }}
+{{ strftime_now('') }}
 {{ strftime_now('%-d/%-m') }} {{ strftime_now('plain é') }} {{ strftime_now('%z%Z|') }}
 {{ a is defined }}{{ undef is defined }}{{ undef is undefined }}{{ n is none }}{{ a is none }}{{ n is not none }}{{ d.x is defined }}{{ d.q is defined }}{{ d.q is not defined }}
 {{ s is string }}{{ a is string }}{{ a is number }}{{ pi is number }}{{ t is number }}{{ a is integer }}{{ t is integer }}{{ pi is float }}{{ a is float }}{{ t is boolean }}{{ a is boolean }}{{ t is true }}{{ f is false }}{{ a is true }}
@@ -376,6 +377,7 @@ x {% if t %}a{% endif %}
 {% set g = list | map('string') %}{{ g | list }}{{ g | list }}
 {% set g = list | select('odd') %}{{ 1 in g }}{{ g | list }}
 {{ [1, 2, 3, 4, 5] | batch(2) | list }} {{ [1, 2, 3] | batch(2, 'x') | list }} {{ [] | batch(3) | list }} {{ 'abcde' | batch(2) | list }} {{ [1, 2, 3, 4] | batch(2, 'x') | list }}
+{{ [1, 2, 3] | batch(0) | list }} {{ [1, 2, 3] | batch(2.0) | list }} {{ [] | batch(0) | list }} {{ [1, 2] | batch(-1) | list }}
 {{ [1, 2, 3, 4, 5] | slice(3) | list }} {{ [1, 2, 3, 4, 5] | slice(3, 'x') | list }} {{ [] | slice(2) | list }} {{ [1, 2, 3] | slice(2, 0) | list }} {{ range(10) | slice(4) | list }}
 {{ list | slice(0) | list }}
 {{ users | groupby('age') | map('first') | list }} {% for g in users | groupby('city') %}{{ g.grouper }}:{{ g.list | map(attribute='name') | join(',') }};{% endfor %} {% for c, l in users | groupby('city', case_sensitive=true) %}{{ c }}{{ l | length }}{% endfor %} {{ users | groupby('nope', default='dflt') | map(attribute=0) | list }}
@@ -440,6 +442,13 @@ x {% if t %}a{% endif %}
 {{ 'a,b,,c'.split(',') }} {{ 'a b  c'.split() }} {{ ' a  b '.split(' ') }} {{ 'a,b,c'.split(',', 1) }} {{ 'a b c'.split(maxsplit=1) }} {{ ''.split() }} {{ ''.split(',') }} {{ 'abc'.split('abc') }} {{ 'a--b--c'.split('--') }} {{ 'a b c d'.split(none, 2) }} {{ 'x'.split(',', 0) }} {{ ' a b '.split(none, 0) }} {{ 'a b'.split(sep=' ') }}
 {{ 'a,b,c'.rsplit(',', 1) }} {{ 'a b  c '.rsplit() }} {{ 'a b c'.rsplit(none, 1) }} {{ 'a,b'.rsplit(',') }} {{ ' a b c '.rsplit(maxsplit=2) }}
 {{ 'a'.split('') }}
+{{ 'a b'.split(none, none) }}
+{{ 'a'.center(none) }}
+{{ 'a'.splitlines([1]) }}
+{{ 'x' | indent({}) }}
+{{ list | sort('x') }}
+{{ '5' | int(9, 'x') }} {{ 5 | int(9, 'x') }}
+{{ s.find('o', none, none) }} {{ s.startswith('H', none) }}
 {{ 'a'.split(1) }}
 {{ lines.splitlines() }} {{ lines.splitlines(true) }} {{ 'a\r\nb\rc\u2028d\x0be'.splitlines() }} {{ ''.splitlines() }} {{ 'a\r\nb'.splitlines(keepends=true) }}
 {{ s.startswith('Hell') }}{{ s.startswith('x') }}{{ s.startswith(('x', 'H')) }}{{ s.endswith('World') }}{{ s.endswith(('a', 'd')) }}{{ s.startswith('World', 6) }}{{ s.startswith('') }}{{ s.endswith('lo', 0, 5) }}{{ uni.startswith('世', 7) }}{{ 'a'.startswith('', 2) }}{{ 'a'.endswith('') }}

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/time.h>
 
+#include "base/utf8.h"
+
 #define PARAMETERS_MAX 8
 #define RANGE_MAX      100000 /* as in Jinja's sandbox */
 
@@ -431,6 +433,8 @@ static cento_status global_strftime_now(render *r, value self, const call_args *
             bytes = strftime(made, sizeof made, directive, &now);
         TRY(render_append(r, made, bytes));
     }
+    if (r->output->bytes > begin && !utf8_valid(r->output->data + begin, r->output->bytes - begin))
+        return render_fail(r, "the locale's names are not UTF-8");
     return render_end(r, begin, result);
 }
 

@@ -29,7 +29,9 @@ static cento_status optional_int(render *r, value v, int64_t fallback, int64_t *
 
 /* A bound of a part, which may be None. */
 static cento_status optional_bound(render *r, value v, int64_t fallback, int64_t *result) {
-    return optional_int(r, v.type == VALUE_NONE ? (value){.type = VALUE_MISSING} : v, fallback, result);
+    if (v.type == VALUE_NONE)
+        v.type = VALUE_MISSING;
+    return optional_int(r, v, fallback, result);
 }
 
 /* Part of self, without a copy. */
