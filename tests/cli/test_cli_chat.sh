@@ -151,4 +151,22 @@ test_a_line_goes_on_after_a_backslash() {
     check 'a["turns"][0]["query"] == "/slash first"' chat.json
 }
 
+test_an_interrupt_cancels_the_answer_and_not_the_chat() {
+    mkfifo lines
+    "$cento" chat --ignore-eos --max-tokens 4000 <lines >out 2>err &
+    local chat=$! status=0 waited
+    exec 3>lines
+    printf 'Tell me something long.\n' >&3
+    for waited in $(seq 600); do # the answer has begun
+        [ ! -s out ] || break
+        sleep 0.1
+    done
+    kill -INT "$chat"
+    printf '/save chat.json\n/exit\n' >&3
+    exec 3>&-
+    wait "$chat" || status=$?
+    [ "$status" = 1 ] || fail "exit status $status, expected 1: an answer failed, the chat did not"
+    check 'a["query"] == "Tell me something long." and a["turns"] == []' chat.json
+}
+
 run_tests
