@@ -27,14 +27,17 @@ static const char *rope_name(rope_kind rope) {
     return "unknown";
 }
 
-/* Bytes that cento holds for the matrices and vectors in this compute dtype. */
-static uint64_t held_bytes(const model_config *config, cento_dtype dtype) {
-    return model_config_parameters(config) * (dtype == CENTO_DTYPE_F32 ? 4 : 2);
+/* Bytes that cento holds for the matrices and vectors in this compute dtype. Weights that are bf16 in the
+ * file stay so for products in f32: the products are the same, in half the memory. */
+static uint64_t held_bytes(const model_config *config, cento_dtype dtype, const char *file_dtype) {
+    bool halves = dtype == CENTO_DTYPE_BF16 || strcmp(file_dtype, "BF16") == 0;
+    return model_config_parameters(config) * (halves ? 2 : 4);
 }
 
 /* The same for weights, KV of `context_tokens` tokens and their sum. */
-static json_t *memory_needed(const model_config *config, uint32_t context_tokens, cento_dtype dtype) {
-    uint64_t weight_bytes = held_bytes(config, dtype);
+static json_t *memory_needed(const model_config *config, uint32_t context_tokens, cento_dtype dtype,
+                             const char *file_dtype) {
+    uint64_t weight_bytes = held_bytes(config, dtype, file_dtype);
     uint64_t kv_bytes = model_config_kv_bytes_per_token(config, dtype) * context_tokens;
     return json_pack("{s:I, s:I, s:I}", "weight_bytes", (json_int_t)weight_bytes, "kv_bytes",
                      (json_int_t)kv_bytes, "total_bytes", (json_int_t)(weight_bytes + kv_bytes));
@@ -87,8 +90,8 @@ static cento_status describe(const model_config *config, const safetensors *tens
         {"kv_bytes_per_token",
          json_integer((json_int_t)model_config_kv_bytes_per_token(config, CENTO_DTYPE_BF16))},
         {"context_tokens", json_integer(context_tokens)},
-        {"memory_bf16", memory_needed(config, context_tokens, CENTO_DTYPE_BF16)},
-        {"memory_f32", memory_needed(config, context_tokens, CENTO_DTYPE_F32)},
+        {"memory_bf16", memory_needed(config, context_tokens, CENTO_DTYPE_BF16, dtype)},
+        {"memory_f32", memory_needed(config, context_tokens, CENTO_DTYPE_F32, dtype)},
     };
     bool whole = root != NULL;
     for (size_t i = 0; i < sizeof members / sizeof members[0]; i++)

@@ -24,6 +24,15 @@ static json_int_t number(const json_t *object, const char *key) {
     return json_integer_value(value);
 }
 
+static void bf16_weights_stay_bf16_for_products_in_f32(void **state) {
+    (void)state;
+    json_t *root = described("models/cento-tiny", 1000);
+    json_int_t parameters = number(root, "parameters");
+    assert_int_equal(number(json_object_get(root, "memory_f32"), "weight_bytes"), 2 * parameters);
+    assert_int_equal(number(json_object_get(root, "memory_bf16"), "weight_bytes"), 2 * parameters);
+    json_decref(root);
+}
+
 static void a_folder_is_described_from_its_headers(void **state) {
     (void)state;
     json_t *root = described("tests/vectors/models/llama-f32-sharded", 1000);
@@ -75,6 +84,7 @@ static void what_is_no_model_is_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_folder_is_described_from_its_headers),
+        cmocka_unit_test(bf16_weights_stay_bf16_for_products_in_f32),
         cmocka_unit_test(the_context_is_the_models_own_limit_unless_given),
         cmocka_unit_test(what_is_no_model_is_refused),
     };
