@@ -89,10 +89,12 @@ VEC_INLINE void prefetch_rows(const attention_tile *tile, const char *const *row
             __builtin_prefetch(rows[key] + byte, 0, 2);
 }
 
-/* keys (head_dim, KEYS) from the rows of K; `count` is a multiple of VEC_WIDTH. */
-static void load_keys(const attention_tile *tile, const char *const *rows, uint32_t count,
+/* keys (head_dim, KEYS) from the rows of K; `count` is a multiple of VEC_WIDTH. `paired`: as words of two
+ * bf16, (head_dim / 2, KEYS), which a few rows widen on the way. */
+static void load_keys(const attention_tile *tile, const char *const *rows, uint32_t count, bool paired,
                       const attention_block *next) {
     uint32_t words = tile->bf16 ? tile->head_dim / 2 : tile->head_dim;
+    bool widen = tile->bf16 && !paired;
     for (uint32_t key = 0; key < count; key += VEC_WIDTH) {
         if (next != NULL)
             prefetch_rows(tile, next->key_rows, key, key + VEC_WIDTH);
@@ -105,7 +107,7 @@ static void load_keys(const attention_tile *tile, const char *const *rows, uint3
             transpose(block);
 #pragma GCC unroll 16
             for (int i = 0; i < VEC_WIDTH; i++) {
-                if (tile->bf16) {
+                if (widen) {
                     vf_store(tile->keys + (2 * (w + i)) * KEYS + key, vf_bf16_low(block[i]));
                     vf_store(tile->keys + (2 * (w + i) + 1) * KEYS + key, vf_bf16_high(block[i]));
                 } else {
@@ -117,7 +119,7 @@ static void load_keys(const attention_tile *tile, const char *const *rows, uint3
             for (uint32_t i = 0; i < VEC_WIDTH; i++) {
                 uint32_t word;
                 memcpy(&word, rows[key + i] + (size_t)w * 4, 4);
-                if (tile->bf16) {
+                if (widen) {
                     tile->keys[(2 * w) * KEYS + key + i] = f32_of_bits(word << 16);
                     tile->keys[(2 * w + 1) * KEYS + key + i] = f32_of_bits(word & 0xFFFF0000u);
                 } else {
@@ -146,40 +148,125 @@ static void load_values(const attention_tile *tile, const char *const *rows, uin
     }
 }
 
-VEC_INLINE void score_tile(const int rows, const attention_tile *tile, const float *query, uint32_t key,
-                           float *scores) {
+VEC_INLINE void score_tile(const int rows, const int vectors, const attention_tile *tile, const bool paired,
+                           const float *query, uint32_t key) {
     vf sum[TILE_ROWS][STREAM_VECTORS];
     const uint32_t *weights[STREAM_VECTORS];
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
-        for (int v = 0; v < TILE_VECTORS; v++)
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++)
             sum[r][v] = vf_zero();
-    for (int v = 0; v < TILE_VECTORS; v++)
+    for (int v = 0; v < vectors; v++)
         weights[v] = (const uint32_t *)(const void *)(tile->keys + key + v * VEC_WIDTH);
-    tile_sum(rows, TILE_VECTORS, GEMM_F32, query, 1, (size_t)rows, weights, KEYS, tile->head_dim, false, sum);
+    if (paired)
+        tile_sum(rows, vectors, GEMM_BF16, query, 1, (size_t)rows, weights, KEYS, tile->head_dim / 2, false,
+                 sum);
+    else
+        tile_sum(rows, vectors, GEMM_F32, query, 1, (size_t)rows, weights, KEYS, tile->head_dim, false, sum);
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
-        for (int v = 0; v < TILE_VECTORS; v++)
-            vf_store(scores + r * KEYS + key + v * VEC_WIDTH, sum[r][v]);
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++)
+            vf_store(tile->scores + r * KEYS + key + v * VEC_WIDTH, sum[r][v]);
 }
 
-VEC_INLINE void output_tile(const int rows, const attention_tile *tile, const float *scores, uint32_t keys,
-                            uint32_t column, const float *keep, float *out) {
+/* Scores of all keys for the rows of one tile. Fewer rows take more vectors at a time, so that enough sums
+ * are under way. */
+VEC_INLINE void score_rows(const attention_tile *tile, const bool paired, const float *query, uint32_t rows,
+                           uint32_t count, const attention_block *next) {
+    uint32_t key = 0;
+    if (next != NULL)
+        prefetch_rows(tile, next->value_rows, 0, count / 2);
+    if (rows == 1)
+        for (; key + 8 * VEC_WIDTH <= count; key += 8 * VEC_WIDTH)
+            score_tile(1, 8, tile, paired, query, key);
+    if (rows == 2)
+        for (; key + 4 * VEC_WIDTH <= count; key += 4 * VEC_WIDTH)
+            score_tile(2, 4, tile, paired, query, key);
+    for (; key < count; key += TILE_VECTORS * VEC_WIDTH) {
+#define SCORE_TILE(rows) score_tile(rows, TILE_VECTORS, tile, paired, query, key)
+        TILE_ROWS_SWITCH(rows, SCORE_TILE)
+#undef SCORE_TILE
+    }
+    if (next != NULL)
+        prefetch_rows(tile, next->value_rows, count / 2, count);
+}
+
+/* out · keep + weights · V for some columns. `pages`: V as it stands in the pages, in bf16; else `values`. */
+VEC_INLINE void output_tile(const int rows, const int vectors, const attention_tile *tile,
+                            const char *const *pages, uint32_t keys, uint32_t column, const float *keep,
+                            float *out) {
     vf sum[TILE_ROWS][STREAM_VECTORS];
     const uint32_t *weights[STREAM_VECTORS];
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
-        for (int v = 0; v < TILE_VECTORS; v++)
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++)
             sum[r][v] =
                 vf_set1(keep[r]) * vf_load(out + (size_t)r * tile->dim_padded + column + v * VEC_WIDTH);
-    for (int v = 0; v < TILE_VECTORS; v++)
-        weights[v] = (const uint32_t *)(const void *)(tile->values + column + v * VEC_WIDTH);
-    tile_sum(rows, TILE_VECTORS, GEMM_F32, scores, KEYS, 1, weights, tile->dim_padded, keys, false, sum);
+    if (pages != NULL) {
+        for (uint32_t key = 0; key < keys; key++) {
+            const uint16_t *row = (const uint16_t *)(const void *)pages[key] + column;
+            vf value[STREAM_VECTORS];
+#pragma GCC unroll 8
+            for (int v = 0; v < vectors; v++)
+                value[v] = vf_load_bf16(row + v * VEC_WIDTH);
+#pragma GCC unroll 16
+            for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+                for (int v = 0; v < vectors; v++)
+                    sum[r][v] = vf_fma(vf_set1(tile->scores[r * KEYS + key]), value[v], sum[r][v]);
+        }
+    } else {
+        for (int v = 0; v < vectors; v++)
+            weights[v] = (const uint32_t *)(const void *)(tile->values + column + v * VEC_WIDTH);
+        tile_sum(rows, vectors, GEMM_F32, tile->scores, KEYS, 1, weights, tile->dim_padded, keys, false, sum);
+    }
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
-        for (int v = 0; v < TILE_VECTORS; v++)
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++)
             vf_store(out + (size_t)r * tile->dim_padded + column + v * VEC_WIDTH, sum[r][v]);
 }
+
+VEC_INLINE void output_rows(const attention_tile *tile, const char *const *pages, uint32_t rows,
+                            uint32_t keys, const float *keep, float *out) {
+    uint32_t column = 0;
+    if (rows == 1)
+        for (; column + 8 * VEC_WIDTH <= tile->dim_padded; column += 8 * VEC_WIDTH)
+            output_tile(1, 8, tile, pages, keys, column, keep, out);
+    if (rows == 2)
+        for (; column + 4 * VEC_WIDTH <= tile->dim_padded; column += 4 * VEC_WIDTH)
+            output_tile(2, 4, tile, pages, keys, column, keep, out);
+    for (; column < tile->dim_padded; column += TILE_VECTORS * VEC_WIDTH) {
+#define OUTPUT_TILE(rows) output_tile(rows, TILE_VECTORS, tile, pages, keys, column, keep, out)
+        TILE_ROWS_SWITCH(rows, OUTPUT_TILE)
+#undef OUTPUT_TILE
+    }
+}
+
+/* Out of line: in one function with the softmax, GCC kept its constants in registers and spilled sums. */
+#define APART static __attribute__((noinline)) void
+
+APART scores_of_many(const attention_tile *tile, const float *query, uint32_t rows, uint32_t count,
+                     const attention_block *next) {
+    score_rows(tile, false, query, rows, count, next);
+}
+
+APART scores_of_few(const attention_tile *tile, uint32_t count, const attention_block *next) {
+    score_rows(tile, true, tile->queries, tile->rows, count, next);
+}
+
+APART output_of_many(const attention_tile *tile, uint32_t rows, uint32_t keys, const float *keep,
+                     float *out) {
+    output_rows(tile, NULL, rows, keys, keep, out);
+}
+
+APART output_of_few(const attention_tile *tile, const char *const *pages, uint32_t keys, const float *keep) {
+    output_rows(tile, pages, tile->rows, keys, keep, tile->out);
+}
+#undef APART
 
 /* One row's scores become weights; returns what its earlier sums are to be multiplied by. */
 static float softmax_row(float *scores, uint32_t count, int32_t begin, int32_t end, float *maximum,
@@ -214,32 +301,43 @@ static float softmax_row(float *scores, uint32_t count, int32_t begin, int32_t e
     return keep[0];
 }
 
-static void attend_block(attention_tile *tile, const attention_block *block, const attention_block *next,
-                         const int32_t *seen_begin, const int32_t *seen_end) {
-    const uint32_t width = TILE_VECTORS * VEC_WIDTH;
-    uint32_t keys = block->keys, count = (keys + width - 1) / width * width;
-    load_keys(tile, block->key_rows, count, next);
-    load_values(tile, block->value_rows, keys);
+/* One tile of rows needs K and V once: V is read where it stands, K is only transposed. The sums are the same
+ * as for many rows, bit for bit. */
+static void attend_few(attention_tile *tile, const attention_block *block, const attention_block *next,
+                       uint32_t count, const int32_t *seen_begin, const int32_t *seen_end) {
+    float keep[TILE_ROWS];
+    load_keys(tile, block->key_rows, count, true, next);
+    scores_of_few(tile, count, next);
+    for (uint32_t r = 0; r < tile->rows; r++)
+        keep[r] = softmax_row(tile->scores + r * KEYS, count, seen_begin[r], seen_end[r], &tile->maximum[r],
+                              &tile->total[r]);
+    output_of_few(tile, block->value_rows, block->keys, keep);
+}
+
+static void attend_many(attention_tile *tile, const attention_block *block, const attention_block *next,
+                        uint32_t count, const int32_t *seen_begin, const int32_t *seen_end) {
+    load_keys(tile, block->key_rows, count, false, next);
+    load_values(tile, block->value_rows, block->keys);
     for (uint32_t row = 0; row < tile->rows; row += TILE_ROWS) {
         uint32_t rows = tile->rows - row < TILE_ROWS ? tile->rows - row : TILE_ROWS;
-        const float *query = tile->queries + (size_t)row * tile->head_dim;
-        float *out = tile->out + (size_t)row * tile->dim_padded, keep[TILE_ROWS];
-        for (uint32_t key = 0; key < count; key += width) {
-            if (next != NULL && row == 0)
-                prefetch_rows(tile, next->value_rows, key, key + width);
-#define SCORE_TILE(rows) score_tile(rows, tile, query, key, tile->scores)
-            TILE_ROWS_SWITCH(rows, SCORE_TILE)
-#undef SCORE_TILE
-        }
+        float keep[TILE_ROWS];
+        scores_of_many(tile, tile->queries + (size_t)row * tile->head_dim, rows, count,
+                       row == 0 ? next : NULL);
         for (uint32_t r = 0; r < rows; r++)
             keep[r] = softmax_row(tile->scores + r * KEYS, count, seen_begin[row + r], seen_end[row + r],
                                   &tile->maximum[row + r], &tile->total[row + r]);
-        for (uint32_t column = 0; column < tile->dim_padded; column += width) {
-#define OUTPUT_TILE(rows) output_tile(rows, tile, tile->scores, keys, column, keep, out)
-            TILE_ROWS_SWITCH(rows, OUTPUT_TILE)
-#undef OUTPUT_TILE
-        }
+        output_of_many(tile, rows, block->keys, keep, tile->out + (size_t)row * tile->dim_padded);
     }
+}
+
+static void attend_block(attention_tile *tile, const attention_block *block, const attention_block *next,
+                         const int32_t *seen_begin, const int32_t *seen_end) {
+    const uint32_t width = TILE_VECTORS * VEC_WIDTH;
+    uint32_t count = (block->keys + width - 1) / width * width;
+    if (tile->rows <= TILE_ROWS && tile->bf16 && tile->dim_padded == tile->head_dim)
+        attend_few(tile, block, next, count, seen_begin, seen_end);
+    else
+        attend_many(tile, block, next, count, seen_begin, seen_end);
 }
 #undef KEYS
 
