@@ -34,6 +34,7 @@ typedef struct bench_run {
     backend *device;
     decoder *model;
     backend_kv_pool *pool;
+    cascade_plan *plan;
     uint32_t *pages, *positions, *slots;
     int32_t *tokens;
     float *logits;
@@ -99,13 +100,24 @@ static cento_status run_open(bench_run *run, cento_error *error) {
         return error_set(error, CENTO_INVALID_ARGUMENT, "%u repetitions, expected 1 to %d",
                          options->repetitions, REPETITIONS_MAX);
     list_shapes(run);
-    backend_options device_options = {options->compute_dtype, options->threads, options->isa};
+    const backend_options device_options = {
+        .compute_dtype = options->compute_dtype, .threads = options->threads, .isa = options->isa};
     TRY(backend_cpu_create(&device_options, &run->device, error));
     run->threads = cpu_of(run->device)->threads;
     TRY(decoder_random(&run->config, run->device, options->prompt_tokens, &run->model, error));
 
     uint32_t pages = (uint32_t)((tokens + PAGE_TOKENS - 1) / PAGE_TOKENS);
-    TRY(decoder_kv_pool_create(run->model, pages, PAGE_TOKENS, &run->pool, error));
+    TRY(decoder_kv_pool_create(run->model, pages, PAGE_TOKENS, options->compute_dtype, &run->pool, error));
+    const plan_options capacity = {
+        .levels_max = 1,
+        .page_count = pages,
+        .page_tokens = PAGE_TOKENS,
+        .rows_max = options->prompt_tokens,
+        .spans_max = 1,
+        .tile_rows = run->device->ops->plan_tile_rows(run->device),
+        .workers = run->device->ops->plan_workers(run->device),
+    };
+    TRY(cascade_plan_create(&capacity, &run->plan, error));
     TRY(allocate((void **)&run->pages, pages, sizeof *run->pages, error));
     TRY(allocate((void **)&run->positions, tokens, sizeof *run->positions, error));
     TRY(allocate((void **)&run->slots, tokens, sizeof *run->slots, error));
@@ -135,6 +147,7 @@ static void run_close(bench_run *run) {
     mem_free(run->tokens);
     mem_free(run->logits);
     mem_free(run->read_buffer);
+    cascade_plan_free(run->plan);
     if (run->pool != NULL)
         run->device->ops->kv_pool_free(run->device, run->pool);
     decoder_free(run->model);
@@ -147,19 +160,29 @@ static void run_close(bench_run *run) {
 /* Tokens [begin, begin + count) of the sequence. */
 static cento_status forward(bench_run *run, uint32_t begin, uint32_t count, double *seconds,
                             cento_error *error) {
-    kv_span span = {.pages = run->pages, .token_end = begin + count, .row_count = count};
+    const kv_span span = {.pages = run->pages, .token_end = begin + count};
+    const row_group group = {.row_count = count, .span_count = 1};
+    const plan_input input = {
+        .groups = &group,
+        .group_count = 1,
+        .spans = &span,
+        .span_count = 1,
+        .positions = run->positions + begin,
+        .row_count = count,
+        .heads_per_kv = run->config.heads / run->config.kv_heads,
+    };
     uint32_t last = count - 1;
     decoder_batch batch = {
         .token_count = count,
         .tokens = run->tokens + begin,
         .positions = run->positions + begin,
         .kv_slots = run->slots + begin,
-        .spans = &span,
-        .span_count = 1,
+        .plan = run->plan,
         .logit_rows = &last,
         .logit_row_count = 1,
     };
     uint64_t start = clock_now_ns();
+    TRY(cascade_plan_build(run->plan, &input, error));
     TRY(decoder_forward(run->model, &batch, run->pool, run->logits, error));
     *seconds = clock_ms_since(start) * 1e-3;
     return CENTO_OK;

@@ -10,7 +10,7 @@
 #ifndef CENTO_BACKEND_BACKEND_H
 #define CENTO_BACKEND_BACKEND_H
 
-#include "base/status.h"
+#include "cascade/cascade_plan.h"
 
 typedef enum tensor_dtype { TENSOR_F32, TENSOR_F16, TENSOR_BF16 } tensor_dtype;
 
@@ -33,28 +33,17 @@ typedef struct backend_options {
     cento_dtype compute_dtype;
     uint32_t threads; /* 0: one per physical core */
     const char *isa;  /* NULL: the best this CPU has; "portable", "avx2", "avx512": for tests */
+    /* The bits of a row never depend on the batch: no library for products of many rows. Without it that
+     * holds as well, but where the machine has AMX. */
+    bool deterministic;
 } backend_options;
 
 /* What the pages hold. Layout per layer: [page][K|V][kv_head][token][head_dim] (DESIGN: KV memory). */
 typedef struct kv_pool_shape {
     uint32_t layers, kv_heads, head_dim;
     uint32_t pages, page_tokens;
+    cento_dtype dtype; /* of K and V */
 } kv_pool_shape;
-
-/*
- * One run of keys as one group of consecutive rows of the batch sees it. Key token_begin+i stands at global
- * position `position + i`; a row at position p sees it iff p - window < position + i <= p (window 0: none).
- * Keys are stored rotated for some origin; a row at position p rotates its query by p - rotation_origin
- * for this span. rotation_origin 0: the keys were rotated for their global positions; an independent
- * chunk that stands at offset o and was stored from position 0 has rotation_origin o.
- */
-typedef struct kv_span {
-    const uint32_t *pages; /* page ids of the run; token t lies in pages[t / page_tokens]; borrowed */
-    uint32_t token_begin, token_end;
-    uint32_t position; /* global position of token_begin */
-    int64_t rotation_origin;
-    uint32_t row_begin, row_count; /* rows (query tokens) of the batch that attend to it */
-} kv_span;
 
 /* Rotary embedding: x_i, x_{i+d/2} are a pair (the Hugging Face layout), angle = position × inv_freq[i]. */
 typedef struct rope_table {
@@ -123,13 +112,25 @@ typedef struct backend_ops {
                              uint32_t rows, const uint32_t *positions, const uint32_t *kv_slots,
                              const float *q_norm, const float *k_norm, backend_kv_pool *pool, uint32_t layer,
                              cento_error *error);
-    /* out (rows, heads · head_dim) = attention of the q part of qkv over the spans. Rows may lie in any
-     * number of spans; spans of a row are disjoint; a row that sees no key gets zeros. */
+    /* out (rows, heads · head_dim) = attention of the q part of qkv over what the plan lays out for the rows;
+     * the plan is of this pool's pages, this batch's rows, and the shape's window or none. A row that sees no
+     * key gets zeros. A row's bits depend on its keys alone: not on the other rows, on what is shared, or on
+     * the threads. */
     cento_status (*attention)(backend *self, const attention_shape *shape, const rope_table *rope,
                               const float *qkv, uint32_t rows, const uint32_t *positions,
-                              const kv_span *spans, uint32_t span_count, const backend_kv_pool *pool,
-                              uint32_t layer, float *out, cento_error *error);
+                              const cascade_plan *plan, const backend_kv_pool *pool, uint32_t layer,
+                              float *out, cento_error *error);
+    /* For plan_options: rows (tokens × heads_per_kv) of a tile, threads, and what sharing saves and costs
+     * with this shape and pool: measured (some milliseconds) when asked for the first time, then remembered.
+     */
+    uint32_t (*plan_tile_rows)(const backend *self);
+    uint32_t (*plan_workers)(const backend *self);
+    cento_status (*plan_costs)(backend *self, const attention_shape *shape, const backend_kv_pool *pool,
+                               plan_costs *costs, cento_error *error);
 
+    /* Copies K and V of all layers of consecutive tokens; both stretches lie within one page each. */
+    cento_status (*kv_copy)(backend *self, backend_kv_pool *pool, uint32_t from_slot, uint32_t to_slot,
+                            uint32_t token_count, cento_error *error);
     /* Copies between pages of the pool and host memory, for tests: K then V of one token of one layer, f32,
      * (2, kv_heads, head_dim). */
     void (*kv_read)(const backend *self, const backend_kv_pool *pool, uint32_t layer, uint32_t slot,

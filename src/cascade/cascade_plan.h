@@ -58,7 +58,7 @@ typedef struct kv_span {
 } kv_span;
 
 /* Rows [row_begin, row_begin + row_count) of the batch, by ascending position, all of which attend to the
- * same spans as far as their positions let them. Groups are disjoint. */
+ * same spans as far as their positions let them. Groups are disjoint and by ascending row_begin. */
 typedef struct row_group {
     uint32_t row_begin, row_count;
     uint32_t span_begin, span_count; /* in plan_input.spans */
@@ -72,7 +72,7 @@ typedef struct plan_input {
     const uint32_t *positions; /* (row_count) of the batch's rows */
     uint32_t row_count;
     uint32_t heads_per_kv; /* query heads that share a KV head: rows of a tile = tokens × this */
-    uint32_t window;       /* cells that no row of a group sees are left out; 0: no window */
+    uint32_t window;       /* 0: none. Cells that no row of a group sees are left out */
 } plan_input;
 
 /* What sharing saves and costs, measured by the backend at start (backend_ops.plan_costs). */
@@ -88,7 +88,7 @@ typedef struct plan_options {
     uint32_t page_tokens; /* of a page */
     uint32_t rows_max;    /* of a batch; also the most groups */
     uint32_t spans_max;   /* of a step */
-    uint32_t cells_max;   /* of a step: distinct cells, and views on them; 0: derived from the rest */
+    uint32_t cells_max;   /* of a step: views on cells, distinct or not; 0: derived from the rest */
     uint32_t tile_rows;   /* rows (tokens × heads_per_kv) that fill a tile of the backend's kernels */
     uint32_t workers;     /* threads: private cells become tasks where there are too few for them */
     plan_costs costs;
@@ -115,7 +115,8 @@ typedef struct plan_view {
     uint32_t slot; /* PLAN_PRIVATE, or the partial state of its first row: row i has slot + i */
 } plan_view;
 
-/* A cell whose state is computed ahead of the fold, for all views on it together. */
+/* A cell whose state is computed ahead of the fold, for several views on it together. Their rows' slots are
+ * consecutive, in the order of task_views. */
 typedef struct plan_task {
     uint32_t cell;
     uint32_t view_begin, view_count; /* in task_views (indices of views), by ascending row */
@@ -132,7 +133,7 @@ typedef struct plan_fold {
 typedef struct plan_stats {
     uint64_t rows[PLAN_LEVELS];   /* (row, cell) pairs */
     uint64_t tokens[PLAN_LEVELS]; /* distinct keys */
-    uint64_t keys_read;           /* as planned: each task once, each private view once per tile */
+    uint64_t keys_read;           /* as planned: each task and each private view once per tile of rows */
     uint64_t keys_read_unshared;  /* as a plan without tasks would */
 } plan_stats;
 

@@ -88,9 +88,11 @@ static cento_status allocate_rows(cento_engine *engine, cento_error *error) {
     rows->tokens = mem_alloc(rows->capacity, sizeof *rows->tokens);
     rows->positions = mem_alloc(rows->capacity, sizeof *rows->positions);
     rows->kv_slots = mem_alloc(rows->capacity, sizeof *rows->kv_slots);
+    rows->groups = mem_alloc(rows->capacity, sizeof *rows->groups);
     engine->logits = mem_alloc(engine->config.vocab_size, sizeof *engine->logits);
-    if (rows->tokens == NULL || rows->positions == NULL || rows->kv_slots == NULL || engine->logits == NULL)
-        return error_memory(error, (size_t)rows->capacity * 3 * sizeof(uint32_t) +
+    if (rows->tokens == NULL || rows->positions == NULL || rows->kv_slots == NULL || rows->groups == NULL ||
+        engine->logits == NULL)
+        return error_memory(error, (size_t)rows->capacity * (3 * sizeof(uint32_t) + sizeof *rows->groups) +
                                        engine->config.vocab_size * sizeof *engine->logits);
     return CENTO_OK;
 }
@@ -111,10 +113,12 @@ static cento_status load(const cento_options *options, cento_engine *engine, cen
                                  .kv_heads = engine->config.kv_heads,
                                  .head_dim = engine->config.head_dim,
                                  .pages = page_count,
-                                 .page_tokens = page_tokens};
+                                 .page_tokens = page_tokens,
+                                 .dtype = engine->compute_dtype};
     engine->kv_pool_bytes = engine->device->ops->kv_pool_bytes(engine->device, &shape);
     engine->page_bytes = engine->kv_pool_bytes / page_count;
-    TRY(decoder_kv_pool_create(engine->model, page_count, page_tokens, &engine->pool, error));
+    TRY(decoder_kv_pool_create(engine->model, page_count, page_tokens, engine->compute_dtype, &engine->pool,
+                               error));
     TRY(page_manager_create(page_count, page_tokens, &engine->pages, error));
     TRY(chunk_registry_create(engine->pages, CHUNK_REGISTRY_SIZE, &engine->registry, error));
     TRY(sampler_create(engine->config.vocab_size, &engine->sampler, error));
@@ -161,7 +165,10 @@ void cento_close(cento_engine *engine) {
     mem_free(engine->rows.tokens);
     mem_free(engine->rows.positions);
     mem_free(engine->rows.kv_slots);
+    mem_free(engine->rows.groups);
     mem_free(engine->rows.spans);
+    cascade_plan_free(engine->rows.plan);
+    cascade_plan_free(engine->rows.window_plan);
     mem_free(engine->logits);
     mem_free(engine->model_name);
     pthread_mutex_destroy(&engine->lock);

@@ -22,8 +22,11 @@ typedef struct step_rows {
     int32_t *tokens;     /* (capacity) */
     uint32_t *positions; /* (capacity) */
     uint32_t *kv_slots;  /* (capacity) */
+    row_group *groups;   /* (capacity) */
+    uint32_t group_count;
     kv_span *spans;
     size_t span_count, span_capacity;
+    cascade_plan *plan, *window_plan; /* NULL: not needed yet */
 } step_rows;
 
 enum { ENGINE_IDLE, ENGINE_RUNNING, ENGINE_CANCELLING };

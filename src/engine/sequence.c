@@ -187,7 +187,7 @@ static const page_run *run_of(const sequence *state, size_t node) {
 }
 
 static cento_status add_span(step_rows *rows, kv_span span, cento_error *error) {
-    if (span.token_begin >= span.token_end || span.row_count == 0)
+    if (span.token_begin >= span.token_end)
         return CENTO_OK;
     if (!mem_grow((void **)&rows->spans, &rows->span_capacity, rows->span_count + 1, sizeof *rows->spans))
         return error_memory(error, (rows->span_count + 1) * sizeof *rows->spans);
@@ -201,11 +201,10 @@ static bool continues(const composition_segment *segment, size_t node, uint32_t 
     return segment->node == node && segment->node_token == node_token && segment->position == position;
 }
 
-/* Rows [row_begin, row_end), by position, attend to everything in the prompt before position key_end. */
-static cento_status add_prompt_spans(const sequence *state, step_rows *rows, uint32_t row_begin,
-                                     uint32_t row_end, uint32_t key_end, cento_error *error) {
+/* The group attends to everything in the prompt before position key_end. */
+static cento_status add_prompt_spans(const sequence *state, step_rows *rows, uint32_t key_end,
+                                     cento_error *error) {
     const composition *laid_out = state->laid_out;
-    uint32_t first_row = row_begin;
     for (size_t i = 0; i < laid_out->segment_count; i++) {
         const composition_segment *segment = &laid_out->segments[i];
         if (segment->position >= key_end)
@@ -222,8 +221,6 @@ static cento_status add_prompt_spans(const sequence *state, step_rows *rows, uin
         }
         if (segment_end > key_end)
             token_end -= segment_end - key_end;
-        while (first_row < row_end && rows->positions[first_row] < segment->position)
-            first_row++;
         bool apart = node != NULL && node->apart;
         int64_t chunk_begin = (int64_t)segment->position - segment->node_token;
         TRY(add_span(rows,
@@ -231,26 +228,21 @@ static cento_status add_prompt_spans(const sequence *state, step_rows *rows, uin
                                .token_begin = segment->node_token,
                                .token_end = token_end,
                                .position = segment->position,
-                               .rotation_origin = apart ? chunk_begin - (int64_t)node->position : 0,
-                               .row_begin = first_row,
-                               .row_count = row_end - first_row},
+                               .rotation_origin = apart ? chunk_begin - (int64_t)node->position : 0},
                      error));
     }
     return CENTO_OK;
 }
 
 /* Rows of a chunk computed apart attend to the anchor and to the chunk itself. */
-static cento_status add_apart_spans(const sequence *state, step_rows *rows, size_t node, uint32_t row_begin,
-                                    uint32_t row_end, cento_error *error) {
+static cento_status add_apart_spans(const sequence *state, step_rows *rows, size_t node, cento_error *error) {
     const composition_node *source = &state->laid_out->nodes[node];
-    TRY(add_prompt_spans(state, rows, row_begin, row_end, state->laid_out->anchor_tokens, error));
+    TRY(add_prompt_spans(state, rows, state->laid_out->anchor_tokens, error));
     return add_span(rows,
                     (kv_span){.pages = state->kvs[node]->run->pages,
                               .token_begin = 0,
-                              .token_end = rows->positions[row_end - 1] - source->position + 1,
-                              .position = source->position,
-                              .row_begin = row_begin,
-                              .row_count = row_end - row_begin},
+                              .token_end = rows->positions[rows->count - 1] - source->position + 1,
+                              .position = source->position},
                     error);
 }
 
@@ -276,9 +268,11 @@ static cento_status fill_rows(const sequence *state, step_rows *rows, work_curso
                               cento_error *error) {
     rows->count = 0;
     rows->span_count = 0;
+    rows->group_count = 0;
     while (cursor->work < state->work_count && rows->count < rows->capacity) {
         const sequence_work *first = &state->work[cursor->work];
-        uint32_t row_begin = rows->count;
+        row_group *group = &rows->groups[rows->group_count++];
+        *group = (row_group){.row_begin = rows->count, .span_begin = (uint32_t)rows->span_count};
         do {
             const sequence_work *work = &state->work[cursor->work];
             uint32_t count = work->token_count - cursor->done;
@@ -295,34 +289,63 @@ static cento_status fill_rows(const sequence *state, step_rows *rows, work_curso
                  !state->work[cursor->work].repeats_last);
         uint32_t last_position = rows->positions[rows->count - 1];
         if (first->apart) {
-            TRY(add_apart_spans(state, rows, first->node, row_begin, rows->count, error));
+            TRY(add_apart_spans(state, rows, first->node, error));
         } else if (first->repeats_last) {
-            TRY(add_prompt_spans(state, rows, row_begin, rows->count, last_position, error));
+            TRY(add_prompt_spans(state, rows, last_position, error));
             TRY(add_span(rows,
                          (kv_span){.pages = state->own->pages,
                                    .token_begin = first->node_token,
                                    .token_end = first->node_token + 1,
-                                   .position = last_position,
-                                   .row_begin = row_begin,
-                                   .row_count = 1},
+                                   .position = last_position},
                          error));
         } else {
-            TRY(add_prompt_spans(state, rows, row_begin, rows->count, last_position + 1, error));
+            TRY(add_prompt_spans(state, rows, last_position + 1, error));
         }
+        group->row_count = rows->count - group->row_begin;
+        group->span_count = (uint32_t)rows->span_count - group->span_begin;
     }
     return CENTO_OK;
 }
 
+/* Lays out the rows' attention; the plan is made again when the spans have outgrown it. */
+static cento_status build_plan(const cento_engine *engine, const step_rows *rows, uint32_t window,
+                               cascade_plan **plan, cento_error *error) {
+    if (*plan == NULL || (*plan)->options.spans_max < rows->span_count) {
+        const plan_options options = {.levels_max = 1,
+                                      .page_count = engine->pages->page_count,
+                                      .page_tokens = engine->pages->page_tokens,
+                                      .rows_max = rows->capacity,
+                                      .spans_max = (uint32_t)rows->span_capacity,
+                                      .tile_rows = engine->device->ops->plan_tile_rows(engine->device),
+                                      .workers = engine->device->ops->plan_workers(engine->device)};
+        cascade_plan_free(*plan);
+        *plan = NULL;
+        TRY(cascade_plan_create(&options, plan, error));
+    }
+    const plan_input input = {.groups = rows->groups,
+                              .group_count = rows->group_count,
+                              .spans = rows->spans,
+                              .span_count = (uint32_t)rows->span_count,
+                              .positions = rows->positions,
+                              .row_count = rows->count,
+                              .heads_per_kv = engine->config.heads / engine->config.kv_heads,
+                              .window = window};
+    return cascade_plan_build(*plan, &input, error);
+}
+
 static cento_status run_rows(sequence *state, bool logits_wanted, cento_error *error) {
     cento_engine *engine = state->engine;
-    const step_rows *rows = &engine->rows;
-    uint32_t last_row = rows->count - 1;
+    step_rows *rows = &engine->rows;
+    uint32_t last_row = rows->count - 1, window = engine->config.window;
+    TRY(build_plan(engine, rows, 0, &rows->plan, error));
+    if (window > 0)
+        TRY(build_plan(engine, rows, window, &rows->window_plan, error));
     const decoder_batch batch = {.token_count = rows->count,
                                  .tokens = rows->tokens,
                                  .positions = rows->positions,
                                  .kv_slots = rows->kv_slots,
-                                 .spans = rows->spans,
-                                 .span_count = (uint32_t)rows->span_count,
+                                 .plan = rows->plan,
+                                 .window_plan = window > 0 ? rows->window_plan : NULL,
                                  .logit_rows = &last_row,
                                  .logit_row_count = logits_wanted};
     return decoder_forward(engine->model, &batch, engine->pool, engine->logits, error);
@@ -379,14 +402,15 @@ cento_status sequence_step(sequence *state, int32_t token, cento_error *error) {
     rows->tokens[0] = token;
     rows->positions[0] = state->position;
     rows->kv_slots[0] = page_run_slot(state->engine->pages, state->own, own_token);
-    TRY(add_prompt_spans(state, rows, 0, 1, prompt_tokens, error));
+    TRY(add_prompt_spans(state, rows, prompt_tokens, error));
     TRY(add_span(rows,
                  (kv_span){.pages = state->own->pages,
                            .token_begin = own_begin,
                            .token_end = own_token + 1,
-                           .position = prompt_tokens,
-                           .row_count = 1},
+                           .position = prompt_tokens},
                  error));
+    rows->groups[0] = (row_group){.row_count = 1, .span_count = (uint32_t)rows->span_count};
+    rows->group_count = 1;
     TRY(run_rows(state, true, error));
     state->own_ready++;
     state->position++;

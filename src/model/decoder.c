@@ -4,7 +4,7 @@
  *
  * One layer, for `rows` tokens; x is the residual stream:
  *
- *   x ─ rmsnorm ─ Q|K|V ─ (norm of heads) ─ K, V to pages ─ attention over spans ─ output ─ + ─ x
+ *   x ─ rmsnorm ─ Q|K|V ─ (norm of heads) ─ K, V to pages ─ attention over plan ── output ─ + ─ x
  *   x ─ rmsnorm ─ gate|up ─ silu(gate)·up ─ down ─ + ─ x
  *
  * After the last layer only the rows whose logits are wanted go on to the norm and the output head; the
@@ -151,31 +151,34 @@ const uint8_t *decoder_fingerprint(const decoder *model) {
     return model->held.fingerprint;
 }
 
-cento_status decoder_kv_pool_create(decoder *model, uint32_t pages, uint32_t page_tokens,
-                                    backend_kv_pool **pool, cento_error *error) {
-    kv_pool_shape shape = {
+kv_pool_shape decoder_kv_pool_shape(const decoder *model, uint32_t pages, uint32_t page_tokens,
+                                    cento_dtype dtype) {
+    return (kv_pool_shape){
         .layers = model->config.layers,
         .kv_heads = model->config.kv_heads,
         .head_dim = model->config.head_dim,
         .pages = pages,
         .page_tokens = page_tokens,
+        .dtype = dtype,
     };
+}
+
+cento_status decoder_kv_pool_create(decoder *model, uint32_t pages, uint32_t page_tokens, cento_dtype dtype,
+                                    backend_kv_pool **pool, cento_error *error) {
+    const kv_pool_shape shape = decoder_kv_pool_shape(model, pages, page_tokens, dtype);
     return model->device->ops->kv_pool_create(model->device, &shape, pool, error);
+}
+
+attention_shape decoder_attention_shape(const decoder *model) {
+    return model->shape;
 }
 
 /* ------------------------------------------------------------------ forward -------------- */
 
-static cento_status check_spans(const decoder_batch *batch, cento_error *error) {
-    for (uint32_t i = 0; i < batch->span_count; i++) {
-        const kv_span *span = &batch->spans[i];
-        if (span->token_begin > span->token_end)
-            return error_set(error, CENTO_INVALID_ARGUMENT, "span %u holds tokens %u to %u", i,
-                             span->token_begin, span->token_end);
-        if (span->row_count > batch->token_count || span->row_begin > batch->token_count - span->row_count)
-            return error_set(error, CENTO_INVALID_ARGUMENT,
-                             "span %u is for rows %u to %u, the batch has %u rows", i, span->row_begin,
-                             span->row_begin + span->row_count, batch->token_count);
-    }
+static cento_status check_plan(const decoder_batch *batch, const cascade_plan *plan, cento_error *error) {
+    if (plan == NULL || plan->row_count != batch->token_count)
+        return error_set(error, CENTO_INVALID_ARGUMENT, "the plan is for %u rows, the batch has %u",
+                         plan == NULL ? 0 : plan->row_count, batch->token_count);
     return CENTO_OK;
 }
 
@@ -202,7 +205,8 @@ static cento_status check_batch(const decoder *model, const decoder_batch *batch
                              "logits of row %u are wanted, the batch has %u rows", batch->logit_rows[i],
                              batch->token_count);
     }
-    return check_spans(batch, error);
+    TRY(check_plan(batch, batch->plan, error));
+    return batch->window_plan == NULL ? CENTO_OK : check_plan(batch, batch->window_plan, error);
 }
 
 static cento_status forward_layer(decoder *model, const decoder_batch *batch, uint32_t index,
@@ -214,14 +218,15 @@ static cento_status forward_layer(decoder *model, const decoder_batch *batch, ui
     uint32_t rows = batch->token_count, hidden = config->hidden_size;
     attention_shape shape = model->shape;
     shape.window = index >= config->window_layer_begin ? config->window : 0;
+    bool windowed = shape.window != 0 && batch->window_plan != NULL;
 
     ops->rmsnorm(device, model->residual, rows, hidden, layer->attention_norm, config->norm_epsilon,
                  model->normed);
     TRY(ops->matmul(device, layer->qkv, model->normed, rows, layer->qkv_bias, false, model->qkv, error));
     TRY(ops->write_kv(device, &shape, &model->rope, model->qkv, rows, batch->positions, batch->kv_slots,
                       layer->q_norm, layer->k_norm, pool, index, error));
-    TRY(ops->attention(device, &shape, &model->rope, model->qkv, rows, batch->positions, batch->spans,
-                       batch->span_count, pool, index, model->attention, error));
+    TRY(ops->attention(device, &shape, &model->rope, model->qkv, rows, batch->positions,
+                       windowed ? batch->window_plan : batch->plan, pool, index, model->attention, error));
     TRY(ops->matmul(device, layer->output, model->attention, rows, layer->output_bias, true, model->residual,
                     error));
 

@@ -1,7 +1,7 @@
 /*
  * decoder: a model's weights on a backend and its forward pass. One pass for all architectures, driven by
  * model_config. It owns weights and activations, not the KV pool; it knows nothing of chunks or sequences: a
- * batch says for each token its position and KV slot, and for each group of rows the spans it attends to.
+ * batch says for each token its position and KV slot, and a plan says which keys its rows attend to.
  * Engine thread only.
  */
 #ifndef CENTO_MODEL_DECODER_H
@@ -26,19 +26,23 @@ const model_config *decoder_config(const decoder *model);
 /* SHA-256 over config and weights' names, shapes and bytes' digest; part of every kv id. */
 const uint8_t *decoder_fingerprint(const decoder *model);
 
-/* Pool for `pages` pages of this model's KV. */
-cento_status decoder_kv_pool_create(decoder *model, uint32_t pages, uint32_t page_tokens,
+/* The shape of a pool for `pages` pages of this model's KV. */
+kv_pool_shape decoder_kv_pool_shape(const decoder *model, uint32_t pages, uint32_t page_tokens,
+                                    cento_dtype dtype);
+cento_status decoder_kv_pool_create(decoder *model, uint32_t pages, uint32_t page_tokens, cento_dtype dtype,
                                     backend_kv_pool **pool, cento_error *error);
+/* What attention has for a shape in layers without a window: for plans and their costs. */
+attention_shape decoder_attention_shape(const decoder *model);
 
 typedef struct decoder_batch {
     uint32_t token_count;      /* 1 … tokens_max */
     const int32_t *tokens;     /* (token_count) */
     const uint32_t *positions; /* (token_count): for masks and rotation; keys are stored rotated by these */
     const uint32_t *kv_slots;  /* (token_count) page · page_tokens + index */
-    const kv_span *spans;      /* must include the batch's own new tokens where rows are to see them */
-    uint32_t span_count;
-    const uint32_t *logit_rows; /* rows whose logits are wanted */
-    uint32_t logit_row_count;   /* may be 0 */
+    const cascade_plan *plan;  /* must include the batch's own new tokens where rows are to see them */
+    const cascade_plan *window_plan; /* of layers with a sliding window; NULL: `plan` serves them, too */
+    const uint32_t *logit_rows;      /* rows whose logits are wanted */
+    uint32_t logit_row_count;        /* may be 0 */
 } decoder_batch;
 
 /* logits: host memory (logit_row_count, vocab_size). On failure the KV slots of the batch are undefined, all

@@ -11,35 +11,7 @@
 #include <string.h>
 
 #include "backend/backend.h"
-
-/* splitmix64 */
-static uint64_t random_state = 1;
-
-static inline uint64_t random_bits(void) {
-    uint64_t z = (random_state += 0x9E3779B97F4A7C15u);
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
-}
-
-static inline uint32_t random_below(uint32_t bound) {
-    return (uint32_t)(random_bits() % bound);
-}
-
-/* Roughly normal: the sum of four uniform values, variance 1. */
-static inline float random_normal(void) {
-    double sum = 0.0;
-    for (int i = 0; i < 4; i++)
-        sum += (double)(random_bits() >> 40) / (double)(1 << 24) - 0.5;
-    return (float)(sum * sqrt(3.0));
-}
-
-static inline float *random_floats(size_t count) {
-    float *values = malloc((count + 1) * sizeof *values);
-    for (size_t i = 0; i < count; i++)
-        values[i] = random_normal();
-    return values;
-}
+#include "random.h"
 
 /* Nearest bf16, ties to even: decided by exact comparison with both neighbours, not by adding to bits. */
 static inline uint16_t reference_bf16(float value) {
@@ -97,7 +69,7 @@ static inline void reference_rmsnorm(const float *x, uint32_t width, const float
  * K then V as kv_read gives them: (2, kv_heads, head_dim) per slot.
  */
 static inline void reference_attention(const attention_shape *shape, const rope_table *rope,
-                                       const float *query, uint32_t row, uint32_t position, uint32_t head,
+                                       const float *query, uint32_t position, uint32_t head,
                                        const kv_span *spans, uint32_t span_count, uint32_t page_tokens,
                                        const float *kv, double *out) {
     uint32_t head_dim = shape->head_dim, kv_head = head / (shape->heads / shape->kv_heads);
@@ -111,8 +83,6 @@ static inline void reference_attention(const attention_shape *shape, const rope_
         wide[i] = query[i];
     for (uint32_t s = 0; s < span_count; s++) {
         const kv_span *span = &spans[s];
-        if (row < span->row_begin || row >= span->row_begin + span->row_count)
-            continue;
         reference_rotate(wide, head_dim, rope, (double)((int64_t)position - span->rotation_origin), rotated);
         for (uint32_t token = span->token_begin; token < span->token_end; token++) {
             int64_t key_position = (int64_t)span->position + token - span->token_begin;

@@ -1,41 +1,50 @@
 /*
  * Promises of the CPU backend's KV pages and attention, for every instruction set this CPU has: against dense
- * f64 attention over random structures of spans, with NaN in every slot that no span names.
+ * f64 attention over random steps (random_step.h), with NaN in every slot that no group's spans name and in
+ * every output before; bit for bit the same at every level of sharing, on any number of threads, and alone.
  */
-#include "support.h"
+#include "plan_fixture.h"
 
 #include "base/mem.h"
+#include "random_step.h"
 #include "reference.h"
 
-enum { SPANS_MAX = 12, POOL_PAGES = 96, LAYERS = 2 };
+enum { LAYERS = 2, ROWS_CHECKED = 4, VALUES = 65521 /* prime: no two tokens are the same */ };
 
-/* One random batch over one random pool. */
+/* One random step over one random pool. */
 typedef struct test_case {
     attention_shape shape;
     rope_table rope;
     double inv_freq[256];
     kv_pool_shape pool_shape;
-    uint32_t rows;
-    uint32_t *positions;
+    random_step step;
     float *qkv;
-    kv_span spans[SPANS_MAX];
-    uint32_t pages[SPANS_MAX][POOL_PAGES];
-    uint32_t span_count;
     float *kv; /* by slot, what the pool holds */
 } test_case;
+
+static uint32_t case_rows(const test_case *test) {
+    return test->step.input.row_count;
+}
 
 static size_t slot_floats(const test_case *test) {
     return (size_t)2 * test->shape.kv_heads * test->shape.head_dim;
 }
 
-static size_t qkv_width(const test_case *test) {
-    return ((size_t)test->shape.heads + 2 * test->shape.kv_heads) * test->shape.head_dim;
+static size_t out_width(const test_case *test) {
+    return (size_t)test->shape.heads * test->shape.head_dim;
 }
 
-static void case_shape(test_case *test) {
+static size_t qkv_width(const test_case *test) {
+    return out_width(test) + slot_floats(test);
+}
+
+static size_t slot_count(const test_case *test) {
+    return (size_t)test->step.page_count * test->step.page_tokens;
+}
+
+static void case_shape(test_case *test, cento_dtype dtype) {
     static const uint32_t head_dims[] = {32, 64, 128, 256, 16, 80, 96, 2, 34};
     static const uint32_t heads[][2] = {{8, 8}, {8, 2}, {4, 1}, {1, 1}, {12, 4}, {14, 2}, {7, 1}};
-    memset(test, 0, sizeof *test);
     const uint32_t *pair = heads[random_below(7)];
     uint32_t head_dim = head_dims[random_below(9)];
     test->shape = (attention_shape){
@@ -43,7 +52,7 @@ static void case_shape(test_case *test) {
         .kv_heads = pair[1],
         .head_dim = head_dim,
         .scale = 1.0f / sqrtf((float)head_dim),
-        .window = random_below(3) == 0 ? 1 + random_below(600) : 0,
+        .window = random_below(3) == 0 ? 1 + random_below(900) : 0,
         .norm_epsilon = 1e-6f,
     };
     for (uint32_t i = 0; i < head_dim / 2; i++)
@@ -53,194 +62,222 @@ static void case_shape(test_case *test) {
         .layers = LAYERS,
         .kv_heads = pair[1],
         .head_dim = head_dim,
-        .pages = POOL_PAGES,
-        .page_tokens = 16u << random_below(3),
+        .pages = test->step.page_count,
+        .page_tokens = test->step.page_tokens,
+        .dtype = dtype,
     };
+    test->step.input.heads_per_kv = pair[0] / pair[1];
+    test->step.input.window = test->shape.window;
 }
 
-/* Pages in random order without repetition. */
-static void shuffled_pages(uint32_t *pages) {
-    for (uint32_t i = 0; i < POOL_PAGES; i++)
-        pages[i] = i;
-    for (uint32_t i = POOL_PAGES - 1; i > 0; i--) {
-        uint32_t j = random_below(i + 1), page = pages[i];
-        pages[i] = pages[j];
-        pages[j] = page;
-    }
+static void case_allocate(test_case *test) {
+    test->qkv = random_floats(case_rows(test) * qkv_width(test));
+    test->kv = malloc(slot_count(test) * slot_floats(test) * sizeof(float));
 }
 
-/* Spans at random offsets, some stored from position 0 (origin = offset), some sharing another span's pages,
- * some ahead of all rows, some empty. */
-static void case_spans(test_case *test) {
-    test->span_count = random_below(SPANS_MAX + 1);
-    uint32_t position = random_below(50), page_tokens = test->pool_shape.page_tokens;
-    for (uint32_t s = 0; s < test->span_count; s++) {
-        kv_span *span = &test->spans[s];
-        if (s > 0 && random_below(4) == 0)
-            memcpy(test->pages[s], test->pages[random_below(s)], sizeof test->pages[s]);
-        else
-            shuffled_pages(test->pages[s]);
-        uint32_t tokens = random_below(5) == 0 ? random_below(1400) : random_below(150);
-        if (tokens > (POOL_PAGES - 1) * page_tokens)
-            tokens = (POOL_PAGES - 1) * page_tokens;
-        uint32_t skipped = random_below(page_tokens);
-        *span = (kv_span){
-            .pages = test->pages[s],
-            .token_begin = skipped,
-            .token_end = skipped + tokens,
-            .position = position,
-            .rotation_origin = random_below(2) ? 0 : (int64_t)position - skipped,
-        };
-        span->row_begin = random_below(3) ? 0 : random_below(test->rows);
-        span->row_count =
-            random_below(3) ? test->rows - span->row_begin : random_below(test->rows - span->row_begin + 1);
-        position += tokens + random_below(3);
-    }
-    for (uint32_t row = 0; row < test->rows; row++)
-        test->positions[row] = position > test->rows && random_below(20) > 0
-                                   ? position - test->rows + row - random_below(2)
-                                   : random_below(position + 1);
+static void case_create(test_case *test, cento_dtype dtype, uint64_t seed) {
+    memset(test, 0, sizeof *test);
+    random_state = seed;
+    random_step_create(&test->step, STEP_GROUPS_MAX);
+    case_shape(test, dtype);
+    case_allocate(test);
 }
 
-static void case_create(test_case *test, uint32_t rows) {
-    case_shape(test);
-    test->rows = rows;
-    test->positions = malloc(rows * sizeof *test->positions);
-    test->qkv = random_floats(rows * qkv_width(test));
-    case_spans(test);
-    size_t slots = (size_t)POOL_PAGES * test->pool_shape.page_tokens;
-    test->kv = malloc(slots * slot_floats(test) * sizeof(float));
-    for (size_t i = 0; i < slots * slot_floats(test); i++)
-        test->kv[i] = NAN;
+/* One group of rows at these positions that sees tokens [0, tokens) of one run at position `position`. */
+static void case_create_small(test_case *test, const uint32_t *positions, uint32_t rows, uint32_t tokens,
+                              uint32_t position) {
+    memset(test, 0, sizeof *test);
+    random_step *step = &test->step;
+    step->page_tokens = 16;
+    step->page_count = STEP_PAGES_MAX;
+    for (uint32_t i = 0; i < STEP_PAGES_MAX; i++)
+        step->pages[i] = STEP_PAGES_MAX - 1 - i;
+    step->groups[0] = (row_group){.row_count = rows, .span_count = 1};
+    step->spans[0] = (kv_span){.pages = step->pages, .token_end = tokens, .position = position};
+    memcpy(step->positions, positions, rows * sizeof *positions);
+    step->input = (plan_input){.groups = step->groups,
+                               .group_count = 1,
+                               .spans = step->spans,
+                               .span_count = 1,
+                               .positions = step->positions,
+                               .row_count = rows};
+    case_shape(test, CENTO_DTYPE_BF16);
+    test->shape = (attention_shape){.heads = 4, .kv_heads = 2, .head_dim = 32, .scale = 0.2f};
+    test->pool_shape.kv_heads = 2;
+    test->pool_shape.head_dim = 32;
+    step->input.heads_per_kv = 2;
+    step->input.window = 0;
+    case_allocate(test);
 }
 
 static void case_free(test_case *test) {
-    free(test->positions);
     free(test->qkv);
     free(test->kv);
 }
 
-/* Fills the slots that spans name with random values and everything else with NaN. */
+/* Fills the slots that spans of the group name (UINT32_MAX: of any group) with the values that `kv` has for
+ * them, and everything else with NaN. */
+static void fill_pool(const test_case *test, backend *device, backend_kv_pool *pool, uint32_t layer,
+                      uint32_t group) {
+    size_t width = slot_floats(test);
+    float *token = malloc(width * sizeof *token);
+    for (size_t i = 0; i < width; i++)
+        token[i] = NAN;
+    for (uint32_t slot = 0; slot < slot_count(test); slot++)
+        for (uint32_t l = 0; l < LAYERS; l++)
+            device->ops->kv_write(device, pool, l, slot, token);
+    free(token);
+    for (uint32_t g = 0; g < test->step.input.group_count; g++) {
+        const row_group *seen = &test->step.groups[g];
+        for (uint32_t s = seen->span_begin; s < seen->span_begin + seen->span_count; s++) {
+            const kv_span *span = &test->step.spans[s];
+            for (uint32_t t = span->token_begin; t < span->token_end && (group == UINT32_MAX || g == group);
+                 t++) {
+                uint32_t page_tokens = test->step.page_tokens;
+                uint32_t slot = span->pages[t / page_tokens] * page_tokens + t % page_tokens;
+                device->ops->kv_write(device, pool, layer, slot, test->kv + slot * width);
+                device->ops->kv_read(device, pool, layer, slot, test->kv + slot * width);
+            }
+        }
+    }
+}
+
 static backend_kv_pool *case_pool(test_case *test, backend *device, uint32_t layer, uint64_t seed) {
     cento_error error;
     backend_kv_pool *pool = NULL;
     ASSERT_OK(device->ops->kv_pool_create(device, &test->pool_shape, &pool, &error));
-    size_t width = slot_floats(test), slots = (size_t)POOL_PAGES * test->pool_shape.page_tokens;
-    float *token = malloc(width * sizeof *token);
-    for (size_t i = 0; i < width; i++)
-        token[i] = NAN;
-    for (uint32_t slot = 0; slot < slots; slot++)
-        for (uint32_t l = 0; l < LAYERS; l++)
-            device->ops->kv_write(device, pool, l, slot, token);
+    static float normal[VALUES];
     random_state = seed;
-    for (uint32_t s = 0; s < test->span_count; s++)
-        for (uint32_t t = test->spans[s].token_begin; t < test->spans[s].token_end; t++) {
-            uint32_t page_tokens = test->pool_shape.page_tokens;
-            uint32_t slot = test->spans[s].pages[t / page_tokens] * page_tokens + t % page_tokens;
-            for (size_t i = 0; i < width; i++)
-                token[i] = random_normal();
-            device->ops->kv_write(device, pool, layer, slot, token);
-            device->ops->kv_read(device, pool, layer, slot, test->kv + slot * width);
-        }
-    free(token);
+    for (size_t i = 0; i < VALUES; i++)
+        normal[i] = random_normal();
+    for (size_t i = 0; i < slot_count(test) * slot_floats(test); i++)
+        test->kv[i] = normal[i % VALUES];
+    fill_pool(test, device, pool, layer, UINT32_MAX);
     return pool;
 }
 
-static void expect_attention(const test_case *test, const backend *device, const float *out) {
-    double expected[512];
-    for (uint32_t row = 0; row < test->rows; row++)
-        for (uint32_t head = 0; head < test->shape.heads; head++) {
-            uint32_t head_dim = test->shape.head_dim;
-            reference_attention(&test->shape, &test->rope,
-                                test->qkv + row * qkv_width(test) + (size_t)head * head_dim, row,
-                                test->positions[row], head, test->spans, test->span_count,
-                                test->pool_shape.page_tokens, test->kv, expected);
-            for (uint32_t i = 0; i < head_dim; i++) {
-                double got = out[((size_t)row * test->shape.heads + head) * head_dim + i];
-                if (!(fabs(got - expected[i]) <= 2e-5))
-                    fail_msg("%s: %u rows, %u/%u heads of %u, window %u, row %u head %u: %.9g, expected %.9g",
-                             device->ops->describe(device), test->rows, test->shape.heads,
-                             test->shape.kv_heads, head_dim, test->shape.window, row, head, got, expected[i]);
-            }
-        }
+static cascade_plan *case_plan(const test_case *test, const plan_input *input, uint32_t levels,
+                               uint32_t workers) {
+    cento_error error;
+    const plan_options options = {
+        .levels_max = levels,
+        .page_count = test->step.page_count,
+        .page_tokens = test->step.page_tokens,
+        .rows_max = STEP_ROWS_MAX,
+        .spans_max = STEP_SPANS_MAX,
+        .tile_rows = 96,
+        .workers = workers,
+    };
+    cascade_plan *plan = NULL;
+    ASSERT_OK(cascade_plan_create(&options, &plan, &error));
+    ASSERT_OK(cascade_plan_build(plan, input, &error));
+    ASSERT_OK(cascade_plan_check(plan, input, &error));
+    return plan;
 }
 
-static void run_attention(const test_case *test, backend *device, const backend_kv_pool *pool, uint32_t layer,
-                          float *out) {
+/* Into a poisoned array, which the caller frees. */
+static float *run_attention(const test_case *test, backend *device, const backend_kv_pool *pool,
+                            uint32_t layer, const cascade_plan *plan) {
     cento_error error;
-    ASSERT_OK(device->ops->attention(device, &test->shape, &test->rope, test->qkv, test->rows,
-                                     test->positions, test->spans, test->span_count, pool, layer, out,
-                                     &error));
+    size_t count = case_rows(test) * out_width(test);
+    float *out = malloc((count + 1) * sizeof *out);
+    for (size_t i = 0; i < count; i++)
+        out[i] = NAN;
+    ASSERT_OK(device->ops->attention(device, &test->shape, &test->rope, test->qkv, case_rows(test),
+                                     test->step.positions, plan, pool, layer, out, &error));
+    return out;
+}
+
+static void expect_row(const test_case *test, const backend *device, const row_group *group, uint32_t row,
+                       const float *out) {
+    double expected[512];
+    uint32_t head_dim = test->shape.head_dim;
+    for (uint32_t head = 0; head < test->shape.heads; head += 1 + random_below(3)) {
+        reference_attention(&test->shape, &test->rope,
+                            test->qkv + row * qkv_width(test) + (size_t)head * head_dim,
+                            test->step.positions[row], head, test->step.spans + group->span_begin,
+                            group->span_count, test->step.page_tokens, test->kv, expected);
+        for (uint32_t i = 0; i < head_dim; i++) {
+            double got = out[row * out_width(test) + (size_t)head * head_dim + i];
+            if (!(fabs(got - expected[i]) <= 2e-5))
+                fail_msg("%s: %u rows, %u/%u heads of %u, window %u, row %u head %u: %.9g, expected %.9g",
+                         device->ops->describe(device), case_rows(test), test->shape.heads,
+                         test->shape.kv_heads, head_dim, test->shape.window, row, head, got, expected[i]);
+        }
+    }
+}
+
+/* Rows of all groups are checked, but not all rows of a long one; rows of no group are zero. */
+static void expect_attention(const test_case *test, const backend *device, const float *out) {
+    uint32_t row = 0;
+    for (uint32_t g = 0; g <= test->step.input.group_count; g++) {
+        const row_group *group = &test->step.groups[g];
+        uint32_t begin = g < test->step.input.group_count ? group->row_begin : case_rows(test);
+        for (size_t i = row * out_width(test); i < begin * out_width(test); i++)
+            assert_true(out[i] == 0.0f);
+        if (g == test->step.input.group_count)
+            break;
+        expect_row(test, device, group, begin, out);
+        expect_row(test, device, group, begin + group->row_count - 1, out);
+        for (uint32_t i = 0; group->row_count > 2 && i < ROWS_CHECKED; i++)
+            expect_row(test, device, group, begin + random_below(group->row_count), out);
+        row = begin + group->row_count;
+    }
 }
 
 static void attention_matches_dense_f64_and_reads_no_other_slot(void **state) {
     (void)state;
+    static test_case test;
+    uint32_t shared = 0;
     for (size_t i = 0; i < REFERENCE_ISAS; i++)
-        for (int round = 0; round < 36; round++) {
+        for (uint32_t round = 0; round < 20; round++) {
             cento_dtype dtype = (cento_dtype)(round % 2);
-            backend *device = backend_for(reference_isas[i], dtype, 1 + (uint32_t)round % 3);
+            backend *device = backend_for(reference_isas[i], CENTO_DTYPE_BF16, 1 + round % 3);
             if (device == NULL)
                 break;
-            random_state = 1000u + (uint64_t)round;
-            test_case test;
-            case_create(&test, 1 + random_below(round % 3 == 0 ? 40 : 5));
+            case_create(&test, dtype, 1000u + round);
             backend_kv_pool *pool = case_pool(&test, device, 1, 77);
-            float *out = random_floats((size_t)test.rows * test.shape.heads * test.shape.head_dim);
+            cascade_plan *plan = case_plan(&test, &test.step.input, 3, 1 + round % 4);
+            shared += plan->stats.keys_read < plan->stats.keys_read_unshared;
             /* twice: the second call finds its angles computed */
             for (int repeat = 0; repeat < 2; repeat++) {
-                run_attention(&test, device, pool, 1, out);
+                float *out = run_attention(&test, device, pool, 1, plan);
                 expect_attention(&test, device, out);
+                free(out);
             }
-            free(out);
+            cascade_plan_free(plan);
             device->ops->kv_pool_free(device, pool);
             device->ops->destroy(device);
             case_free(&test);
         }
+    assert_true(shared > 30);
 }
 
-static void a_row_attends_the_same_alone_and_on_any_number_of_threads(void **state) {
+static void sharing_levels_workers_and_threads_change_no_bit(void **state) {
     (void)state;
+    static test_case test;
     for (size_t i = 0; i < REFERENCE_ISAS; i++)
-        for (int round = 0; round < 16; round++) {
-            float *first = NULL, *out = NULL;
-            for (uint32_t threads = 1; threads <= 3; threads++) {
-                backend *device = backend_for(reference_isas[i], (cento_dtype)(round % 2), threads);
+        for (uint32_t round = 0; round < 6; round++) {
+            float *first = NULL;
+            for (uint32_t threads = 1; threads <= 4; threads++) {
+                backend *device = backend_for(reference_isas[i], CENTO_DTYPE_BF16, threads);
                 if (device == NULL)
                     break;
-                random_state = 5000u + (uint64_t)round;
-                test_case test;
-                case_create(&test, 1 + random_below(30));
+                case_create(&test, (cento_dtype)(round % 2), 5000u + round);
                 backend_kv_pool *pool = case_pool(&test, device, 0, 78);
-                size_t width = (size_t)test.shape.heads * test.shape.head_dim;
-                out = random_floats(test.rows * width);
-                run_attention(&test, device, pool, 0, out);
-                if (first == NULL)
-                    first = out;
-                else
-                    assert_memory_equal(first, out, test.rows * width * sizeof(float));
-                for (uint32_t row = 0; row < test.rows && threads == 3; row++) {
-                    kv_span seen[SPANS_MAX];
-                    uint32_t count = 0;
-                    for (uint32_t s = 0; s < test.span_count; s++)
-                        if (row >= test.spans[s].row_begin &&
-                            row < test.spans[s].row_begin + test.spans[s].row_count) {
-                            seen[count] = test.spans[s];
-                            seen[count].row_begin = 0;
-                            seen[count++].row_count = 1;
-                        }
-                    test_case alone = test;
-                    alone.rows = 1;
-                    alone.qkv = test.qkv + row * qkv_width(&test);
-                    alone.positions = test.positions + row;
-                    alone.span_count = count;
-                    memcpy(alone.spans, seen, sizeof seen);
-                    float *single = random_floats(width);
-                    run_attention(&alone, device, pool, 0, single);
-                    assert_memory_equal(single, first + row * width, width * sizeof(float));
-                    free(single);
+                for (uint32_t levels = 1; levels <= 3; levels++) {
+                    /* one worker: private cells are folded in place; many: they are tasks */
+                    cascade_plan *plan =
+                        case_plan(&test, &test.step.input, levels, threads == 2 ? 64 : threads);
+                    float *out = run_attention(&test, device, pool, 0, plan);
+                    if (first == NULL)
+                        first = out;
+                    else
+                        assert_memory_equal(first, out, case_rows(&test) * out_width(&test) * sizeof *out);
+                    if (out != first)
+                        free(out);
+                    cascade_plan_free(plan);
                 }
-                if (out != first)
-                    free(out);
                 device->ops->kv_pool_free(device, pool);
                 device->ops->destroy(device);
                 case_free(&test);
@@ -249,33 +286,96 @@ static void a_row_attends_the_same_alone_and_on_any_number_of_threads(void **sta
         }
 }
 
+/* Each group alone, over a pool in which everything that is not its own is NaN. */
+static void a_group_attends_the_same_alone_and_reads_only_its_own_segments(void **state) {
+    (void)state;
+    static test_case test;
+    for (uint32_t round = 0; round < 10; round++) {
+        backend *device = backend_for(NULL, CENTO_DTYPE_BF16, 2);
+        case_create(&test, (cento_dtype)(round % 2), 9000u + round);
+        backend_kv_pool *pool = case_pool(&test, device, 0, 79);
+        cascade_plan *plan = case_plan(&test, &test.step.input, 3, 2);
+        float *together = run_attention(&test, device, pool, 0, plan);
+        cascade_plan_free(plan);
+        for (uint32_t g = 0; g < test.step.input.group_count; g++) {
+            const row_group *group = &test.step.groups[g];
+            plan_input input = test.step.input;
+            input.groups = group;
+            input.group_count = 1;
+            fill_pool(&test, device, pool, 0, g);
+            plan = case_plan(&test, &input, 3, 2);
+            float *alone = run_attention(&test, device, pool, 0, plan);
+            size_t begin = group->row_begin * out_width(&test), count = group->row_count * out_width(&test);
+            assert_memory_equal(alone + begin, together + begin, count * sizeof *alone);
+            free(alone);
+            cascade_plan_free(plan);
+        }
+        free(together);
+        device->ops->kv_pool_free(device, pool);
+        device->ops->destroy(device);
+        case_free(&test);
+    }
+}
+
+static void a_path_cut_into_runs_otherwise_gives_the_same_bits(void **state) {
+    (void)state;
+    cento_error error;
+    static test_case test;
+    const uint32_t positions[] = {999, 1000};
+    backend *device = backend_for(NULL, CENTO_DTYPE_BF16, 2);
+    case_create_small(&test, positions, 2, 1001, 0);
+    backend_kv_pool *pool = case_pool(&test, device, 0, 80);
+    cascade_plan *plan = case_plan(&test, &test.step.input, 3, 1);
+    float *whole = run_attention(&test, device, pool, 0, plan);
+    cascade_plan_free(plan);
+    /* the same tokens copied to runs of 203, 40 and 758 tokens, which begin at pages 100, 200 and 300 */
+    const uint32_t lengths[] = {203, 40, 758}, first_pages[] = {100, 200, 300};
+    for (uint32_t run = 0, token = 0; run < 3; run++) {
+        for (uint32_t i = 0; i < lengths[run]; i++, token++) {
+            uint32_t from = test.step.pages[token / 16] * 16 + token % 16;
+            uint32_t to = test.step.pages[first_pages[run] + i / 16] * 16 + i % 16;
+            ASSERT_OK(device->ops->kv_copy(device, pool, from, to, 1, &error));
+        }
+        test.step.spans[run] = (kv_span){.pages = test.step.pages + first_pages[run],
+                                         .token_end = lengths[run],
+                                         .position = token - lengths[run],
+                                         .continues = run > 0};
+    }
+    test.step.groups[0].span_count = test.step.input.span_count = 3;
+    plan = case_plan(&test, &test.step.input, 3, 1);
+    float *cut = run_attention(&test, device, pool, 0, plan);
+    assert_memory_equal(whole, cut, case_rows(&test) * out_width(&test) * sizeof *cut);
+    cascade_plan_free(plan);
+    free(whole);
+    free(cut);
+    device->ops->kv_pool_free(device, pool);
+    device->ops->destroy(device);
+    case_free(&test);
+}
+
 static void rows_that_see_nothing_get_zeros(void **state) {
     (void)state;
+    static test_case test;
+    const uint32_t positions[] = {0, 99, 100};
     for (size_t i = 0; i < REFERENCE_ISAS; i++) {
         backend *device = backend_for(reference_isas[i], CENTO_DTYPE_BF16, 2);
         if (device == NULL)
             continue;
-        random_state = 9;
-        test_case test;
-        case_create(&test, 3);
-        test.span_count = 1;
-        test.spans[0] = (kv_span){.pages = test.pages[0], .token_end = 20, .position = 100, .row_count = 3};
-        for (uint32_t page = 0; page < POOL_PAGES; page++)
-            test.pages[0][page] = page;
-        test.positions[0] = 99;
-        test.positions[1] = 0;
-        test.positions[2] = 100;
+        case_create_small(&test, positions, 3, 20, 100);
         backend_kv_pool *pool = case_pool(&test, device, 0, 3);
-        size_t width = (size_t)test.shape.heads * test.shape.head_dim;
-        float *out = random_floats(3 * width);
-        run_attention(&test, device, pool, 0, out);
-        for (size_t k = 0; k < 2 * width; k++)
+        cascade_plan *plan = case_plan(&test, &test.step.input, 3, 2);
+        float *out = run_attention(&test, device, pool, 0, plan);
+        for (size_t k = 0; k < 2 * out_width(&test); k++)
             assert_true(out[k] == 0.0f);
         expect_attention(&test, device, out);
-        test.span_count = 0;
-        run_attention(&test, device, pool, 0, out);
-        for (size_t k = 0; k < 3 * width; k++)
+        cascade_plan_free(plan);
+        free(out);
+        test.step.groups[0].span_count = 0;
+        plan = case_plan(&test, &test.step.input, 3, 2);
+        out = run_attention(&test, device, pool, 0, plan);
+        for (size_t k = 0; k < 3 * out_width(&test); k++)
             assert_true(out[k] == 0.0f);
+        cascade_plan_free(plan);
         free(out);
         device->ops->kv_pool_free(device, pool);
         device->ops->destroy(device);
@@ -283,36 +383,69 @@ static void rows_that_see_nothing_get_zeros(void **state) {
     }
 }
 
+/* The workspace holds the partial states of a few KV heads at a time: here of one. */
+static void partial_states_beyond_the_workspace_are_made_a_few_heads_at_a_time(void **state) {
+    (void)state;
+    enum { ROWS = 160, TOKENS = 8192 };
+    static test_case test;
+    uint32_t positions[ROWS];
+    for (uint32_t i = 0; i < ROWS; i++)
+        positions[i] = TOKENS - ROWS + i;
+    backend *device = backend_for(NULL, CENTO_DTYPE_BF16, 2);
+    case_create_small(&test, positions, ROWS, TOKENS, 0);
+    free(test.qkv);
+    free(test.kv);
+    test.shape = (attention_shape){.heads = 50, .kv_heads = 2, .head_dim = 64, .scale = 0.1f};
+    test.pool_shape.head_dim = 64;
+    test.step.input.heads_per_kv = 25;
+    case_allocate(&test);
+    backend_kv_pool *pool = case_pool(&test, device, 0, 81);
+    cascade_plan *tasks = case_plan(&test, &test.step.input, 1, 1000);
+    cascade_plan *folds = case_plan(&test, &test.step.input, 1, 1);
+    assert_true(tasks->slot_count == ROWS * (TOKENS / PLAN_CELL_TOKENS) && folds->slot_count == 0);
+    float *first = run_attention(&test, device, pool, 0, tasks);
+    float *second = run_attention(&test, device, pool, 0, folds);
+    assert_memory_equal(first, second, case_rows(&test) * out_width(&test) * sizeof *first);
+    expect_row(&test, device, &test.step.groups[0], ROWS / 2, first);
+    free(first);
+    free(second);
+    cascade_plan_free(tasks);
+    cascade_plan_free(folds);
+    device->ops->kv_pool_free(device, pool);
+    device->ops->destroy(device);
+    case_free(&test);
+}
+
 static void kv_is_normalised_rotated_and_written_to_its_slot(void **state) {
     (void)state;
     cento_error error;
+    static test_case test;
     for (size_t i = 0; i < REFERENCE_ISAS; i++)
         for (int round = 0; round < 24; round++) {
             cento_dtype dtype = (cento_dtype)(round % 2);
             backend *device = backend_for(reference_isas[i], dtype, 2);
             if (device == NULL)
                 break;
-            random_state = 300u + (uint64_t)round;
-            test_case test;
-            case_create(&test, 1 + random_below(40));
+            case_create(&test, dtype, 300u + (uint64_t)round);
             bool norm = round % 3 == 0;
+            uint32_t rows = case_rows(&test) < 40 ? case_rows(&test) : 40;
             uint32_t head_dim = test.shape.head_dim, heads = test.shape.heads, kv_heads = test.shape.kv_heads;
             size_t width = qkv_width(&test), slot_width = slot_floats(&test);
             float *q_norm = random_floats(head_dim), *k_norm = random_floats(head_dim);
-            float *qkv = malloc(test.rows * width * sizeof *qkv), *kv = malloc(slot_width * sizeof *kv);
-            memcpy(qkv, test.qkv, test.rows * width * sizeof *qkv);
-            uint32_t *slots = malloc(test.rows * sizeof *slots);
-            for (uint32_t row = 0; row < test.rows; row++) {
-                slots[row] = (row * 37 + 5) % (POOL_PAGES * test.pool_shape.page_tokens);
-                test.positions[row] = random_below(100000);
+            float *qkv = malloc(rows * width * sizeof *qkv), *kv = malloc(slot_width * sizeof *kv);
+            memcpy(qkv, test.qkv, rows * width * sizeof *qkv);
+            uint32_t *slots = malloc(rows * sizeof *slots);
+            for (uint32_t row = 0; row < rows; row++) {
+                slots[row] = (row * 37 + 5) % (uint32_t)slot_count(&test);
+                test.step.positions[row] = random_below(100000);
             }
             backend_kv_pool *pool;
             ASSERT_OK(device->ops->kv_pool_create(device, &test.pool_shape, &pool, &error));
-            ASSERT_OK(device->ops->write_kv(device, &test.shape, &test.rope, qkv, test.rows, test.positions,
+            ASSERT_OK(device->ops->write_kv(device, &test.shape, &test.rope, qkv, rows, test.step.positions,
                                             slots, norm ? q_norm : NULL, norm ? k_norm : NULL, pool, 1,
                                             &error));
             double tolerance = dtype == CENTO_DTYPE_BF16 ? 1.0 / 256 : 3e-6, head[512], rotated[512];
-            for (uint32_t row = 0; row < test.rows; row++) {
+            for (uint32_t row = 0; row < rows; row++) {
                 device->ops->kv_read(device, pool, 1, slots[row], kv);
                 for (uint32_t h = 0; h < heads + 2 * kv_heads; h++) {
                     const float *before = test.qkv + row * width + (size_t)h * head_dim;
@@ -328,7 +461,7 @@ static void kv_is_normalised_rotated_and_written_to_its_slot(void **state) {
                         continue;
                     const double *expected = head;
                     if (h < heads + kv_heads) {
-                        reference_rotate(head, head_dim, &test.rope, test.positions[row], rotated);
+                        reference_rotate(head, head_dim, &test.rope, test.step.positions[row], rotated);
                         expected = rotated;
                     }
                     for (uint32_t k = 0; k < head_dim; k++) {
@@ -339,10 +472,10 @@ static void kv_is_normalised_rotated_and_written_to_its_slot(void **state) {
                     }
                 }
             }
-            slots[0] = POOL_PAGES * test.pool_shape.page_tokens;
+            slots[0] = (uint32_t)slot_count(&test);
             ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "slot",
-                         device->ops->write_kv(device, &test.shape, &test.rope, qkv, test.rows,
-                                               test.positions, slots, NULL, NULL, pool, 1, &error));
+                         device->ops->write_kv(device, &test.shape, &test.rope, qkv, rows,
+                                               test.step.positions, slots, NULL, NULL, pool, 1, &error));
             device->ops->kv_pool_free(device, pool);
             device->ops->destroy(device);
             free(q_norm);
@@ -392,66 +525,130 @@ static void bf16_pages_round_to_nearest_even(void **state) {
 
 static void bytes_read_are_counted_once_for_rows_of_a_tile(void **state) {
     (void)state;
+    static test_case test;
+    const uint32_t positions[] = {99, 100, 101, 102};
     backend *device = backend_for(NULL, CENTO_DTYPE_BF16, 2);
-    random_state = 12;
-    test_case test;
-    case_create(&test, 4);
-    test.shape = (attention_shape){.heads = 4, .kv_heads = 2, .head_dim = 32, .scale = 0.2f};
-    test.pool_shape.kv_heads = 2;
-    test.pool_shape.head_dim = 32;
-    case_free(&test);
-    test.positions = malloc(4 * sizeof *test.positions);
-    test.qkv = random_floats(4 * qkv_width(&test));
-    test.kv = malloc((size_t)POOL_PAGES * 64 * slot_floats(&test) * sizeof(float));
-    test.span_count = 1;
-    test.spans[0] = (kv_span){.pages = test.pages[0], .token_end = 100, .row_count = 4};
-    for (uint32_t i = 0; i < POOL_PAGES; i++)
-        test.pages[0][i] = i;
-    for (uint32_t i = 0; i < 4; i++)
-        test.positions[i] = 99 + i;
+    case_create_small(&test, positions, 4, 100, 0);
     backend_kv_pool *pool = case_pool(&test, device, 0, 5);
-    float *out = random_floats((size_t)4 * 4 * 32);
-    run_attention(&test, device, pool, 0, out);
+    cascade_plan *plan = case_plan(&test, &test.step.input, 3, 2);
+    float *out = run_attention(&test, device, pool, 0, plan);
     expect_attention(&test, device, out);
     assert_int_equal(device->ops->counters(device)->kv_bytes_read, 100 * 2 * 2 * 32 * 2);
+    assert_int_equal(plan->stats.keys_read, 100);
+    cascade_plan_free(plan);
     free(out);
     device->ops->kv_pool_free(device, pool);
     device->ops->destroy(device);
     case_free(&test);
 }
 
-static void bad_spans_are_refused_and_failed_allocations_reported(void **state) {
+static void tokens_are_copied_in_all_layers_within_pages(void **state) {
     (void)state;
     cento_error error;
+    for (int dtype = 0; dtype < 2; dtype++) {
+        backend *device = backend_for(NULL, CENTO_DTYPE_BF16, 1);
+        const kv_pool_shape shape = {.layers = 3,
+                                     .kv_heads = 2,
+                                     .head_dim = 16,
+                                     .pages = 4,
+                                     .page_tokens = 16,
+                                     .dtype = (cento_dtype)dtype};
+        backend_kv_pool *pool;
+        ASSERT_OK(device->ops->kv_pool_create(device, &shape, &pool, &error));
+        float kv[64], expected[64];
+        for (uint32_t layer = 0; layer < 3; layer++)
+            for (uint32_t slot = 0; slot < 64; slot++) {
+                for (uint32_t i = 0; i < 64; i++)
+                    kv[i] = (float)(layer * 64 + slot); /* exact in bf16 */
+                device->ops->kv_write(device, pool, layer, slot, kv);
+            }
+        ASSERT_OK(device->ops->kv_copy(device, pool, 5, 32 + 9, 7, &error));
+        for (uint32_t layer = 0; layer < 3; layer++)
+            for (uint32_t slot = 0; slot < 64; slot++) {
+                uint32_t from = slot >= 41 && slot < 48 ? slot - 41 + 5 : slot;
+                for (uint32_t i = 0; i < 64; i++)
+                    expected[i] = (float)(layer * 64 + from);
+                device->ops->kv_read(device, pool, layer, slot, kv);
+                assert_memory_equal(kv, expected, sizeof kv);
+            }
+        ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "copying 7 tokens from slot 10 to 32",
+                     device->ops->kv_copy(device, pool, 10, 32, 7, &error));
+        ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "copying 8 tokens",
+                     device->ops->kv_copy(device, pool, 0, 41, 8, &error));
+        ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "copying 1 tokens",
+                     device->ops->kv_copy(device, pool, 0, 64, 1, &error));
+        device->ops->kv_pool_free(device, pool);
+        device->ops->destroy(device);
+    }
+}
+
+static void costs_are_measured_once_and_are_plausible(void **state) {
+    (void)state;
+    cento_error error;
+    backend *device = backend_for(NULL, CENTO_DTYPE_BF16, 2);
+    const kv_pool_shape pool_shape = {
+        .layers = 1, .kv_heads = 2, .head_dim = 64, .pages = 1, .page_tokens = 16};
+    backend_kv_pool *pool;
+    ASSERT_OK(device->ops->kv_pool_create(device, &pool_shape, &pool, &error));
+    attention_shape shape = {.heads = 8, .kv_heads = 2, .head_dim = 64, .scale = 0.125f};
+    plan_costs first, second;
+    ASSERT_OK(device->ops->plan_costs(device, &shape, pool, &first, &error));
+    ASSERT_OK(device->ops->plan_costs(device, &shape, pool, &second, &error));
+    assert_memory_equal(&first, &second, sizeof first);
+    assert_true(first.key_read_ns >= 0 && first.key_read_ns < 1e6);
+    assert_true(first.state_ns > 0 && first.state_ns < 1e6);
+    assert_true(first.task_ns > 0 && first.task_ns < 1e8);
+    shape.heads = 7;
+    ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "7 query heads over 2 KV heads",
+                 device->ops->plan_costs(device, &shape, pool, &first, &error));
+    shape.heads = 4;
+    mem_fail_after(0);
+    cento_status status = device->ops->plan_costs(device, &shape, pool, &first, &error);
+    mem_fail_after(-1);
+    assert_int_equal(status, CENTO_OUT_OF_MEMORY);
+    device->ops->kv_pool_free(device, pool);
+    device->ops->destroy(device);
+}
+
+static void plans_that_do_not_fit_are_refused_and_failed_allocations_reported(void **state) {
+    (void)state;
+    cento_error error;
+    static test_case test;
+    const uint32_t positions[] = {18, 19, 20};
     backend *device = backend_for(NULL, CENTO_DTYPE_F32, 2);
-    random_state = 10;
-    test_case test;
-    case_create(&test, 3);
-    test.span_count = 1;
-    test.spans[0] = (kv_span){.pages = test.pages[0], .token_end = 20, .row_count = 3};
-    for (uint32_t page = 0; page < POOL_PAGES; page++)
-        test.pages[0][page] = page;
-    backend_kv_pool *pool = case_pool(&test, device, 0, 3);
-    float *out = random_floats((size_t)3 * test.shape.heads * test.shape.head_dim);
-#define ATTENTION()                                                                                          \
-    device->ops->attention(device, &test.shape, &test.rope, test.qkv, 3, test.positions, test.spans, 1,      \
-                           pool, 0, out, &error)
+    case_create_small(&test, positions, 3, 20, 0);
+    backend_kv_pool *pool = case_pool(&test, device, 0, 3), *small = NULL;
+    kv_pool_shape small_shape = test.pool_shape;
+    small_shape.pages--;
+    ASSERT_OK(device->ops->kv_pool_create(device, &small_shape, &small, &error));
+    float *out = random_floats(3 * out_width(&test));
+    cascade_plan *plan = case_plan(&test, &test.step.input, 3, 2);
+#define ATTENTION(rows, pool)                                                                                \
+    device->ops->attention(device, &test.shape, &test.rope, test.qkv, rows, test.step.positions, plan, pool, \
+                           0, out, &error)
     for (int countdown = 0; countdown < 8; countdown++) {
         mem_fail_after(countdown);
-        cento_status status = ATTENTION();
+        cento_status status = ATTENTION(3, pool);
         mem_fail_after(-1);
         if (status == CENTO_OK)
             break;
         assert_int_equal(status, CENTO_OUT_OF_MEMORY);
         assert_int_not_equal(countdown, 7);
     }
-    ASSERT_OK(ATTENTION());
-    test.spans[0].row_count = 4;
-    ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "span 0", ATTENTION());
-    test.spans[0].row_count = 3;
-    test.pages[0][0] = POOL_PAGES;
-    ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "page", ATTENTION());
+    ASSERT_OK(ATTENTION(3, pool));
+    ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "the plan is for 3 rows, the batch has 2", ATTENTION(2, pool));
+    ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "the plan is for 512 pages of 16 tokens, the pool has 511 of 16",
+                 ATTENTION(3, small));
+    cascade_plan_free(plan);
+    plan_input input = test.step.input;
+    input.window = 5;
+    plan = case_plan(&test, &input, 3, 2);
+    ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "the plan's window is 5, the layer's 0", ATTENTION(3, pool));
+    test.shape.window = 5;
+    ASSERT_OK(ATTENTION(3, pool));
+    cascade_plan_free(plan);
     free(out);
+    device->ops->kv_pool_free(device, small);
     device->ops->kv_pool_free(device, pool);
 
     kv_pool_shape absurd = {
@@ -466,12 +663,17 @@ static void bad_spans_are_refused_and_failed_allocations_reported(void **state) 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attention_matches_dense_f64_and_reads_no_other_slot),
-        cmocka_unit_test(a_row_attends_the_same_alone_and_on_any_number_of_threads),
+        cmocka_unit_test(sharing_levels_workers_and_threads_change_no_bit),
+        cmocka_unit_test(a_group_attends_the_same_alone_and_reads_only_its_own_segments),
+        cmocka_unit_test(a_path_cut_into_runs_otherwise_gives_the_same_bits),
         cmocka_unit_test(rows_that_see_nothing_get_zeros),
+        cmocka_unit_test(partial_states_beyond_the_workspace_are_made_a_few_heads_at_a_time),
         cmocka_unit_test(kv_is_normalised_rotated_and_written_to_its_slot),
         cmocka_unit_test(bf16_pages_round_to_nearest_even),
         cmocka_unit_test(bytes_read_are_counted_once_for_rows_of_a_tile),
-        cmocka_unit_test(bad_spans_are_refused_and_failed_allocations_reported),
+        cmocka_unit_test(tokens_are_copied_in_all_layers_within_pages),
+        cmocka_unit_test(costs_are_measured_once_and_are_plausible),
+        cmocka_unit_test(plans_that_do_not_fit_are_refused_and_failed_allocations_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

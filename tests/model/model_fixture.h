@@ -14,7 +14,7 @@
 #include "base/file.h"
 #include "model/decoder.h"
 #include "model/safetensors.h"
-#include "support.h"
+#include "plan_fixture.h"
 
 /* Under a sanitizer: memory is measured differently, and long computations are cut short. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -35,7 +35,8 @@ typedef struct fixture {
     decoder *model;
     const model_config *config;
     backend_kv_pool *pool;
-    uint32_t pages[FIXTURE_PAGES]; /* a permutation; handed out from the front */
+    cascade_plan *plan, *window_plan; /* of the last batch */
+    uint32_t pages[FIXTURE_PAGES];    /* a permutation; handed out from the front */
     uint32_t pages_used;
 } fixture;
 
@@ -67,7 +68,10 @@ static inline fixture fixture_open_folder(const char *folder, cento_dtype dtype)
     ASSERT_OK(decoder_load(source_path(folder), &config, test.device, FIXTURE_TOKENS_MAX, NULL, NULL,
                            &test.model, &error));
     test.config = decoder_config(test.model);
-    ASSERT_OK(decoder_kv_pool_create(test.model, FIXTURE_PAGES, FIXTURE_PAGE_TOKENS, &test.pool, &error));
+    ASSERT_OK(
+        decoder_kv_pool_create(test.model, FIXTURE_PAGES, FIXTURE_PAGE_TOKENS, dtype, &test.pool, &error));
+    test.plan = test_plan_new(FIXTURE_PAGES, FIXTURE_PAGE_TOKENS, FIXTURE_TOKENS_MAX);
+    test.window_plan = test_plan_new(FIXTURE_PAGES, FIXTURE_PAGE_TOKENS, FIXTURE_TOKENS_MAX);
     for (uint32_t i = 0; i < FIXTURE_PAGES; i++)
         test.pages[i] = i * 37 % FIXTURE_PAGES; /* 37 and the count share no factor */
     fixture_poison(&test);
@@ -81,6 +85,8 @@ static inline fixture fixture_open(const char *name, cento_dtype dtype) {
 }
 
 static inline void fixture_close(fixture *test) {
+    cascade_plan_free(test->plan);
+    cascade_plan_free(test->window_plan);
     test->device->ops->kv_pool_free(test->device, test->pool);
     decoder_free(test->model);
     test->device->ops->destroy(test->device);
@@ -108,8 +114,17 @@ static inline kv_span fixture_span(const fixture_run *run, uint32_t token_begin,
                      .rotation_origin = rotation_origin};
 }
 
+/* Lays out a batch; the model's windowed layers get a plan of their own. */
+static inline void fixture_plan(fixture *test, plan_input input) {
+    cento_error error = {0};
+    input.heads_per_kv = test->config->heads / test->config->kv_heads;
+    ASSERT_OK(cascade_plan_build(test->plan, &input, &error));
+    input.window = test->config->window;
+    ASSERT_OK(cascade_plan_build(test->window_plan, &input, &error));
+}
+
 /* Runs `count` tokens through the model and appends their KV to the run, whose first token stands at
- * run_position. They see `spans` (span_count; row ranges are set here) and their own run. logits:
+ * run_position. They see `spans` (span_count) and their own run. logits:
  * (count, vocab_size) or NULL. */
 static inline void fixture_forward(fixture *test, fixture_run *run, uint32_t run_position,
                                    const int32_t *tokens, uint32_t count, const kv_span *spans,
@@ -127,15 +142,20 @@ static inline void fixture_forward(fixture *test, fixture_run *run, uint32_t run
     for (uint32_t i = 0; i < span_count; i++)
         all[i] = spans[i];
     all[span_count] = fixture_span(run, 0, run_position, 0);
-    for (uint32_t i = 0; i <= span_count; i++)
-        all[i].row_count = count;
+    const row_group group = {.row_count = count, .span_count = span_count + 1};
+    fixture_plan(test, (plan_input){.groups = &group,
+                                    .group_count = 1,
+                                    .spans = all,
+                                    .span_count = span_count + 1,
+                                    .positions = positions,
+                                    .row_count = count});
     const decoder_batch batch = {
         .token_count = count,
         .tokens = tokens,
         .positions = positions,
         .kv_slots = slots,
-        .spans = all,
-        .span_count = span_count + 1,
+        .plan = test->plan,
+        .window_plan = test->window_plan,
         .logit_rows = rows,
         .logit_row_count = logits == NULL ? 0 : count,
     };

@@ -211,17 +211,25 @@ static void two_sequences_in_one_batch_give_the_logits_of_each_alone(void **stat
         own[2 + i].tokens = 1;
         spans[2 * i] = span;
         spans[2 * i + 1] = fixture_span(&own[2 + i], 0, chunk_offsets[i] + n, 0);
-        spans[2 * i].row_begin = spans[2 * i + 1].row_begin = i;
-        spans[2 * i].row_count = spans[2 * i + 1].row_count = 1;
     }
+    const uint32_t positions[2] = {n, 500 + n};
+    const row_group groups[2] = {{.row_begin = 0, .row_count = 1, .span_begin = 0, .span_count = 2},
+                                 {.row_begin = 1, .row_count = 1, .span_begin = 2, .span_count = 2}};
+    fixture_plan(&test, (plan_input){.groups = groups,
+                                     .group_count = 2,
+                                     .spans = spans,
+                                     .span_count = 4,
+                                     .positions = positions,
+                                     .row_count = 2});
+    assert_int_equal(test.plan->task_count, 1); /* they share the chunk */
     /* logits in reverse order, to see that logit_rows decides */
     const decoder_batch batch = {
         .token_count = 2,
         .tokens = tokens,
-        .positions = (uint32_t[]){n, 500 + n},
+        .positions = positions,
         .kv_slots = (uint32_t[]){fixture_slot(&own[2], 0), fixture_slot(&own[3], 0)},
-        .spans = spans,
-        .span_count = 4,
+        .plan = test.plan,
+        .window_plan = test.window_plan,
         .logit_rows = (uint32_t[]){1, 0},
         .logit_row_count = 2,
     };

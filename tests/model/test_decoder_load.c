@@ -220,20 +220,22 @@ static float *first_logits(cento_dtype dtype, const model_config *config) {
     decoder *model = NULL;
     backend_kv_pool *pool = NULL;
     ASSERT_OK(decoder_load(temporary_folder(), config, device, 1, NULL, NULL, &model, &error));
-    ASSERT_OK(decoder_kv_pool_create(model, 1, 16, &pool, &error));
+    ASSERT_OK(decoder_kv_pool_create(model, 1, 16, dtype, &pool, &error));
     const int32_t token = 7;
     const uint32_t zero = 0;
-    const kv_span span = {.pages = &zero, .token_end = 1, .row_count = 1};
+    const kv_span span = {.pages = &zero, .token_end = 1};
+    cascade_plan *plan = test_plan_new(1, 16, 1);
+    test_plan_one_group(plan, &span, 1, &zero, 1, config->heads / config->kv_heads);
     const decoder_batch batch = {.token_count = 1,
                                  .tokens = &token,
                                  .positions = &zero,
                                  .kv_slots = &zero,
-                                 .spans = &span,
-                                 .span_count = 1,
+                                 .plan = plan,
                                  .logit_rows = &zero,
                                  .logit_row_count = 1};
     float *logits = malloc(config->vocab_size * sizeof *logits);
     ASSERT_OK(decoder_forward(model, &batch, pool, logits, &error));
+    cascade_plan_free(plan);
     device->ops->kv_pool_free(device, pool);
     decoder_free(model);
     device->ops->destroy(device);
@@ -351,13 +353,18 @@ static void batches_that_make_no_sense_are_refused(void **state) {
     fixture test = fixture_open("qwen3", CENTO_DTYPE_F32);
     const int32_t good_token = 5, negative = -1, beyond = 100;
     const uint32_t zero = 0, late = 4096, far_slot = FIXTURE_PAGES * FIXTURE_PAGE_TOKENS;
-    kv_span span = {.pages = test.pages, .token_end = 1, .row_count = 1};
+    const kv_span span = {.pages = test.pages, .token_end = 1};
+    fixture_plan(&test, (plan_input){.groups = &(row_group){.row_count = 1, .span_count = 1},
+                                     .group_count = 1,
+                                     .spans = &span,
+                                     .span_count = 1,
+                                     .positions = &zero,
+                                     .row_count = 1});
     const decoder_batch good = {.token_count = 1,
                                 .tokens = &good_token,
                                 .positions = &zero,
                                 .kv_slots = &zero,
-                                .spans = &span,
-                                .span_count = 1,
+                                .plan = test.plan,
                                 .logit_rows = &zero,
                                 .logit_row_count = 1};
     float logits[100];
@@ -388,15 +395,16 @@ static void batches_that_make_no_sense_are_refused(void **state) {
     bad.logit_rows = &late;
     ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "logits of row 4096 are wanted",
                  decoder_forward(test.model, &bad, test.pool, logits, &error));
-    span.row_count = 2;
-    ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "span 0 is for rows 0 to 2, the batch has 1 rows",
-                 decoder_forward(test.model, &good, test.pool, logits, &error));
-    span.row_begin = UINT32_MAX;
-    ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "span 0",
-                 decoder_forward(test.model, &good, test.pool, logits, &error));
-    span = (kv_span){.pages = test.pages, .token_begin = 2, .token_end = 1, .row_count = 1};
-    ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "span 0 holds tokens 2 to 1",
-                 decoder_forward(test.model, &good, test.pool, logits, &error));
+    bad = good;
+    bad.plan = NULL;
+    ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "the plan is for 0 rows, the batch has 1",
+                 decoder_forward(test.model, &bad, test.pool, logits, &error));
+    const plan_input empty = {.heads_per_kv = 1};
+    ASSERT_OK(cascade_plan_build(test.window_plan, &empty, &error));
+    bad = good;
+    bad.window_plan = test.window_plan;
+    ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "the plan is for 0 rows, the batch has 1",
+                 decoder_forward(test.model, &bad, test.pool, logits, &error));
     fixture_close(&test);
 }
 
@@ -409,15 +417,16 @@ static void random_weights_give_finite_logits(void **state) {
     backend_kv_pool *pool = NULL;
     ASSERT_OK(model_config_geometry("tiny", &config, &error));
     ASSERT_OK(decoder_random(&config, device, 4, &model, &error));
-    ASSERT_OK(decoder_kv_pool_create(model, 1, 16, &pool, &error));
+    ASSERT_OK(decoder_kv_pool_create(model, 1, 16, CENTO_DTYPE_BF16, &pool, &error));
     const uint32_t page = 0, positions[] = {0, 1, 2}, last = 2;
-    const kv_span span = {.pages = &page, .token_end = 3, .row_count = 3};
+    const kv_span span = {.pages = &page, .token_end = 3};
+    cascade_plan *plan = test_plan_new(1, 16, 4);
+    test_plan_one_group(plan, &span, 1, positions, 3, config.heads / config.kv_heads);
     const decoder_batch batch = {.token_count = 3,
                                  .tokens = (int32_t[]){1, 2, 3},
                                  .positions = positions,
                                  .kv_slots = positions,
-                                 .spans = &span,
-                                 .span_count = 1,
+                                 .plan = plan,
                                  .logit_rows = &last,
                                  .logit_row_count = 1};
     float *logits = malloc(config.vocab_size * sizeof *logits);
@@ -429,6 +438,7 @@ static void random_weights_give_finite_logits(void **state) {
     }
     assert_true(differ);
     free(logits);
+    cascade_plan_free(plan);
     device->ops->kv_pool_free(device, pool);
     decoder_free(model);
     device->ops->destroy(device);
@@ -465,7 +475,7 @@ static memory_report measure_load(const model_config *config) {
     uint64_t start = clock_now_ns();
     if (backend_cpu_create(&options, &device, &report.error) != CENTO_OK ||
         decoder_load(temporary_folder(), config, device, 64, NULL, NULL, &model, &report.error) != CENTO_OK ||
-        decoder_kv_pool_create(model, 64, 32, &pool, &report.error) != CENTO_OK)
+        decoder_kv_pool_create(model, 64, 32, CENTO_DTYPE_BF16, &pool, &report.error) != CENTO_OK)
         return report;
     report.load_ms = clock_ms_since(start);
     const kv_pool_shape shape = {.layers = config->layers,

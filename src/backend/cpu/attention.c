@@ -1,13 +1,18 @@
 /*
- * Attention over pages. Rows that see the same spans form tiles: up to TILE_ROWS_WANTED rows (token × query
- * head of the group) of one KV head, so that a key is read once for all of them. A span is cut into chunks of
- * CHUNK_KEYS keys. Every chunk starts from the empty state and the chunks' states are folded in order:
- * the same arithmetic whether one thread goes over all chunks of a tile or each chunk is somebody's work,
- * so results depend neither on threads nor on which other rows are in the batch.
+ * Attention over pages, as a plan lays it out (cascade/cascade_plan.h). Rows are packed into tiles of up to
+ * TILE_ROWS_WANTED (token × query head of the group) of one KV head, so that a key is read once for all of
+ * them. Every cell starts from the empty state and a row's states are folded in the order of its cells: the
+ * same arithmetic whoever does it, so results depend neither on threads, nor on what is shared, nor on which
+ * other rows are in the batch.
  *
- *     span A (1300 keys)          span B (40)
- *     |--512--|--512--|-276-|     |-40-|          chunks of one tile
- *        s0      s1     s2          s3            states, folded left to right: ((s0 + s1) + s2) + s3
+ *   1. tasks: cells that several rows share (or that are handed out because there are few rows), each with
+ *      rows gathered from its views; the states go to the workspace, by slot:
+ *
+ *          cell of doc A    view of g0: rows 0 1    view of g1: row 2    …     slots s, s+1, s+2, …
+ *
+ *   2. folds: each group's rows; states of the workspace are folded in, private cells computed on the spot.
+ *
+ * The workspace is bounded by taking the KV heads a few at a time.
  */
 #include <math.h>
 #include <omp.h>
@@ -16,165 +21,148 @@
 #include "cpu.h"
 
 #define TILE_ROWS_WANTED 96
-#define CHUNK_KEYS       512
-#define SERIAL_PRODUCTS  524288 /* below this it is not worth waking threads for */
-#define TASKS_PER_THREAD 4
+#define SERIAL_PRODUCTS  524288             /* below this it is not worth waking threads for */
+#define STATES_BYTES     ((size_t)32 << 20) /* of partial states; at least one KV head's */
+#define LOG2_E           1.4426950408889634f
 
-/* Rows of the batch, with the chunks that they see. */
+/* Rows of a task, in the order of its views, or of a fold. */
 typedef struct row_tile {
+    uint32_t of; /* task or fold */
     uint32_t row_begin, row_count;
-    uint32_t chunk_begin, chunk_count;
 } row_tile;
 
-/* Keys [begin, end) of a span, seen by one tile. */
-typedef struct key_chunk {
-    uint32_t span;
-    uint32_t begin, end; /* tokens of the run */
-    uint32_t tile;
-} key_chunk;
-
-typedef struct attention_plan {
+typedef struct attention_job {
     const cpu_backend *self;
     const attention_shape *shape;
     const float *qkv;
     const uint32_t *positions;
-    const kv_span *spans;
+    const cascade_plan *plan;
     const backend_kv_pool *pool;
-    uint32_t layer, group;
+    uint32_t layer, group; /* group: query heads of a KV head */
     float *out;
-    uint32_t dim_padded, rows_max; /* rows_max: of a tile, with the group */
-    row_tile *tiles;
-    key_chunk *chunks;
-    uint32_t tile_count, chunk_count;
-    size_t *rotation_begin; /* (spans): entry of the rope memo for the span's first row */
-    size_t work_floats, state_floats;
-} attention_plan;
-
-/* ----------------------------------------------------------------------------- planning ---- */
-
-static cento_status check_spans(const attention_shape *shape, uint32_t rows, const kv_span *spans,
-                                uint32_t span_count, const backend_kv_pool *pool, cento_error *error) {
-    const kv_pool_shape *held = &pool->shape;
-    if (shape->kv_heads != held->kv_heads || shape->head_dim != held->head_dim || shape->kv_heads == 0 ||
-        shape->heads % shape->kv_heads != 0 || shape->head_dim % 2 != 0)
-        return error_set(error, CENTO_INVALID_ARGUMENT, "the KV pool has another shape than the model");
-    for (uint32_t s = 0; s < span_count; s++) {
-        const kv_span *span = &spans[s];
-        if (span->row_begin > rows || span->row_count > rows - span->row_begin)
-            return error_set(error, CENTO_INVALID_ARGUMENT, "span %u: rows %u + %u of a batch of %u", s,
-                             span->row_begin, span->row_count, rows);
-        if (span->token_begin >= span->token_end)
-            continue;
-        for (uint32_t page = span->token_begin / held->page_tokens;
-             page <= (span->token_end - 1) / held->page_tokens; page++)
-            if (span->pages[page] >= held->pages)
-                return error_set(error, CENTO_INVALID_ARGUMENT, "span %u: page %u of a pool of %u", s,
-                                 span->pages[page], held->pages);
-    }
-    return CENTO_OK;
-}
-
-static uint32_t tile_tokens(uint32_t group) {
-    return group >= TILE_ROWS_WANTED ? 1 : TILE_ROWS_WANTED / group;
-}
-
-/* Where the tile that starts at `row` ends: before a row that sees other spans. */
-static uint32_t tile_end(const kv_span *spans, uint32_t span_count, uint32_t row, uint32_t rows,
-                         uint32_t group) {
-    uint32_t tokens = tile_tokens(group), end = rows - row < tokens ? rows : row + tokens;
-    for (uint32_t s = 0; s < span_count; s++) {
-        uint32_t begin = spans[s].row_begin, stop = begin + spans[s].row_count;
-        if (begin > row && begin < end)
-            end = begin;
-        if (stop > row && stop < end)
-            end = stop;
-    }
-    return end;
-}
-
-/* Is any key of [begin, end) seen by a row between these positions? */
-static bool chunk_is_seen(const attention_plan *plan, const kv_span *span, uint32_t begin, uint32_t end,
-                          uint32_t position_min, uint32_t position_max) {
-    int64_t first = (int64_t)span->position + (begin - span->token_begin), last = first + (end - begin) - 1;
-    return first <= position_max &&
-           (plan->shape->window == 0 || last > (int64_t)position_min - plan->shape->window);
-}
-
-/* Counts tiles and chunks, or writes them where plan->tiles is not NULL. */
-static void plan_tiles(attention_plan *plan, uint32_t rows, uint32_t span_count) {
-    uint64_t tiles = 0, chunks = 0;
-    for (uint32_t row = 0, end; row < rows; row = end, tiles++) {
-        end = tile_end(plan->spans, span_count, row, rows, plan->group);
-        uint32_t position_min = UINT32_MAX, position_max = 0;
-        for (uint32_t r = row; r < end; r++) {
-            position_min = plan->positions[r] < position_min ? plan->positions[r] : position_min;
-            position_max = plan->positions[r] > position_max ? plan->positions[r] : position_max;
-        }
-        uint64_t first = chunks;
-        for (uint32_t s = 0; s < span_count; s++) {
-            const kv_span *span = &plan->spans[s];
-            if (row < span->row_begin || row - span->row_begin >= span->row_count)
-                continue;
-            for (uint32_t begin = span->token_begin, stop; begin < span->token_end; begin = stop) {
-                stop = span->token_end - begin < CHUNK_KEYS ? span->token_end : begin + CHUNK_KEYS;
-                if (!chunk_is_seen(plan, span, begin, stop, position_min, position_max))
-                    continue;
-                if (plan->chunks != NULL)
-                    plan->chunks[chunks] = (key_chunk){s, begin, stop, (uint32_t)tiles};
-                chunks++;
-            }
-        }
-        if (plan->tiles != NULL)
-            plan->tiles[tiles] = (row_tile){row, end - row, (uint32_t)first, (uint32_t)(chunks - first)};
-        if ((end - row) * plan->group > plan->rows_max)
-            plan->rows_max = (end - row) * plan->group;
-    }
-    plan->tile_count = (uint32_t)tiles;
-    plan->chunk_count = (uint32_t)chunks;
-}
-
-static cento_status plan_rotations(attention_plan *plan, cpu_backend *self, const rope_table *rope,
-                                   uint32_t span_count, cento_error *error) {
-    size_t count = 0;
-    for (uint32_t s = 0; s < span_count; s++) {
-        plan->rotation_begin[s] = count;
-        count += plan->spans[s].row_count;
-    }
-    TRY(scratch_reserve(&self->positions, count * sizeof(int64_t), error));
-    int64_t *rotations = self->positions.memory;
-    for (uint32_t s = 0; s < span_count; s++)
-        for (uint32_t r = 0; r < plan->spans[s].row_count; r++)
-            *rotations++ =
-                (int64_t)plan->positions[plan->spans[s].row_begin + r] - plan->spans[s].rotation_origin;
-    return rope_memo_fill(&self->query_rope, rope, plan->shape->head_dim / 2, self->positions.memory, count,
-                          self->threads, error);
-}
+    uint32_t dim_padded, tile_tokens;
+    row_tile *task_tiles, *fold_tiles;
+    uint32_t task_tile_count, fold_tile_count;
+    uint32_t *view_rotations; /* (views): entry of the rope memo for the view's first row */
+    size_t state_floats;      /* of a tile */
+    size_t slot_floats;       /* of all slots, one KV head */
+    size_t work_floats;       /* of a thread */
+} attention_job;
 
 static size_t rounded_up(size_t value, size_t to) {
     return (value + to - 1) / to * to;
 }
 
-static cento_status plan_build(attention_plan *plan, cpu_backend *self, const rope_table *rope, uint32_t rows,
-                               uint32_t span_count, cento_error *error) {
-    plan_tiles(plan, rows, span_count);
-    size_t tile_bytes = rounded_up(plan->tile_count * sizeof *plan->tiles, 64);
-    size_t chunk_bytes = rounded_up(plan->chunk_count * sizeof *plan->chunks, 64);
-    TRY(scratch_reserve(&self->attention_plan, tile_bytes + chunk_bytes + span_count * sizeof(size_t),
+static uint32_t divided_up(uint32_t value, uint32_t by) {
+    return (value + by - 1) / by;
+}
+
+uint32_t attention_tile_rows(const backend *self) {
+    (void)self;
+    return TILE_ROWS_WANTED;
+}
+
+/* ------------------------------------------------------------------------------- tables ---- */
+
+static cento_status check_job(const attention_job *job, uint32_t rows, cento_error *error) {
+    const attention_shape *shape = job->shape;
+    const kv_pool_shape *held = &job->pool->shape;
+    const cascade_plan *plan = job->plan;
+    if (shape->kv_heads != held->kv_heads || shape->head_dim != held->head_dim || shape->kv_heads == 0 ||
+        shape->heads % shape->kv_heads != 0 || shape->head_dim % 2 != 0 || job->layer >= held->layers)
+        return error_set(error, CENTO_INVALID_ARGUMENT, "the KV pool has another shape than the model");
+    if (plan->row_count != rows)
+        return error_set(error, CENTO_INVALID_ARGUMENT, "the plan is for %u rows, the batch has %u",
+                         plan->row_count, rows);
+    if (plan->options.page_tokens != held->page_tokens || plan->options.page_count > held->pages)
+        return error_set(error, CENTO_INVALID_ARGUMENT,
+                         "the plan is for %u pages of %u tokens, the pool has %u of %u",
+                         plan->options.page_count, plan->options.page_tokens, held->pages, held->page_tokens);
+    if (plan->window != 0 && plan->window != shape->window)
+        return error_set(error, CENTO_INVALID_ARGUMENT, "the plan's window is %u, the layer's %u",
+                         plan->window, shape->window);
+    return CENTO_OK;
+}
+
+/* Tiles of about equal size; counts them if `tiles` is NULL. */
+static uint32_t cut_rows(const attention_job *job, uint32_t of, uint32_t row_count, row_tile *tiles) {
+    uint32_t count = divided_up(row_count, job->tile_tokens), rows = divided_up(row_count, count);
+    count = divided_up(row_count, rows);
+    for (uint32_t i = 0; tiles != NULL && i < count; i++) {
+        uint32_t begin = i * rows;
+        tiles[i] = (row_tile){of, begin, row_count - begin < rows ? row_count - begin : rows};
+    }
+    return count;
+}
+
+static void cut_tiles(attention_job *job) {
+    const cascade_plan *plan = job->plan;
+    uint32_t count = 0;
+    for (uint32_t t = 0; t < plan->task_count; t++)
+        count += cut_rows(job, t, plan->tasks[t].row_count,
+                          job->task_tiles == NULL ? NULL : job->task_tiles + count);
+    job->task_tile_count = count;
+    count = 0;
+    for (uint32_t f = 0; f < plan->fold_count; f++)
+        count += cut_rows(job, f, plan->folds[f].row_count,
+                          job->fold_tiles == NULL ? NULL : job->fold_tiles + count);
+    job->fold_tile_count = count;
+}
+
+/* One entry of the memo for each row of a fold and each stretch of views with the same origin. */
+static cento_status find_rotations(attention_job *job, cpu_backend *self, const rope_table *rope,
+                                   cento_error *error) {
+    const cascade_plan *plan = job->plan;
+    size_t most = 0, count = 0;
+    for (uint32_t f = 0; f < plan->fold_count; f++)
+        most += (size_t)plan->folds[f].row_count * plan->folds[f].view_count;
+    if (most > UINT32_MAX)
+        return error_set(error, CENTO_INVALID_ARGUMENT, "%zu pairs of rows and cells in one step", most);
+    TRY(scratch_reserve(&self->positions, most * sizeof(int64_t), error));
+    int64_t *rotations = self->positions.memory;
+    for (uint32_t f = 0; f < plan->fold_count; f++) {
+        const plan_fold *fold = &plan->folds[f];
+        const plan_view *views = plan->views + fold->view_begin;
+        for (uint32_t v = 0; v < fold->view_count; v++) {
+            uint32_t *entry = &job->view_rotations[fold->view_begin + v];
+            if (v > 0 && views[v].rotation_origin == views[v - 1].rotation_origin) {
+                *entry = entry[-1];
+                continue;
+            }
+            *entry = (uint32_t)count;
+            for (uint32_t r = 0; r < fold->row_count; r++)
+                rotations[count++] = (int64_t)job->positions[fold->row_begin + r] - views[v].rotation_origin;
+        }
+    }
+    return rope_memo_fill(&self->query_rope, rope, job->shape->head_dim / 2, rotations, count, self->threads,
+                          error);
+}
+
+static cento_status job_prepare(attention_job *job, cpu_backend *self, const rope_table *rope,
+                                cento_error *error) {
+    cut_tiles(job);
+    size_t task_bytes = rounded_up(job->task_tile_count * sizeof *job->task_tiles, 64);
+    size_t fold_bytes = rounded_up(job->fold_tile_count * sizeof *job->fold_tiles, 64);
+    TRY(scratch_reserve(&self->attention_tables,
+                        task_bytes + fold_bytes + job->plan->view_count * sizeof *job->view_rotations,
                         error));
-    char *memory = self->attention_plan.memory;
-    plan->tiles = (row_tile *)(void *)memory;
-    plan->chunks = (key_chunk *)(void *)(memory + tile_bytes);
-    plan->rotation_begin = (size_t *)(void *)(memory + tile_bytes + chunk_bytes);
-    plan_tiles(plan, rows, span_count);
-    TRY(plan_rotations(plan, self, rope, span_count, error));
+    char *memory = self->attention_tables.memory;
+    job->task_tiles = (row_tile *)(void *)memory;
+    job->fold_tiles = (row_tile *)(void *)(memory + task_bytes);
+    job->view_rotations = (uint32_t *)(void *)(memory + task_bytes + fold_bytes);
+    cut_tiles(job);
+    TRY(find_rotations(job, self, rope, error));
 
     const cpu_kernels *kernels = self->kernels;
-    uint32_t head_dim = plan->shape->head_dim;
-    plan->dim_padded = (uint32_t)rounded_up(head_dim, kernels->attention_width);
-    plan->state_floats = rounded_up((size_t)plan->rows_max * (2 + plan->dim_padded), 16);
-    plan->work_floats = 2 * plan->state_floats + rounded_up((size_t)plan->rows_max * head_dim, 16) +
-                        ATTENTION_KEYS * ((size_t)head_dim + plan->dim_padded + kernels->tile_rows) +
-                        rounded_up(2 * (size_t)plan->rows_max, 16);
+    uint32_t head_dim = job->shape->head_dim;
+    size_t rows = (size_t)job->tile_tokens * job->group;
+    job->dim_padded = (uint32_t)rounded_up(head_dim, kernels->attention_width);
+    job->state_floats = rounded_up(2 * rows, 16) + rows * job->dim_padded;
+    size_t slots = (size_t)job->plan->slot_count * job->group;
+    job->slot_floats = rounded_up(2 * slots, 16) + slots * job->dim_padded;
+    job->work_floats = 2 * job->state_floats + rounded_up(rows * head_dim, 16) +
+                       ATTENTION_KEYS * ((size_t)head_dim + job->dim_padded + kernels->tile_rows) +
+                       rounded_up(4 * rows + 4 * (size_t)job->tile_tokens, 16);
     return CENTO_OK;
 }
 
@@ -184,284 +172,347 @@ typedef struct row_state {
     float *maximum, *total, *out; /* (rows), (rows), (rows, dim_padded) */
 } row_state;
 
-static row_state state_at(const attention_plan *plan, float *memory) {
-    return (row_state){memory, memory + plan->rows_max, memory + 2 * (size_t)plan->rows_max};
+static row_state state_at(const attention_job *job, float *memory) {
+    size_t rows = (size_t)job->tile_tokens * job->group;
+    return (row_state){memory, memory + rows, memory + rounded_up(2 * rows, 16)};
 }
 
-static void state_clear(const attention_plan *plan, row_state state, uint32_t rows) {
+/* Of a slot and those behind it; `memory`: one KV head's. */
+static row_state slot_at(const attention_job *job, float *memory, uint32_t slot) {
+    size_t slots = (size_t)job->plan->slot_count * job->group, row = (size_t)slot * job->group;
+    return (row_state){memory + row, memory + slots + row,
+                       memory + rounded_up(2 * slots, 16) + row * job->dim_padded};
+}
+
+static void state_clear(const attention_job *job, row_state state, uint32_t rows) {
     for (uint32_t r = 0; r < rows; r++) {
         state.maximum[r] = -INFINITY;
         state.total[r] = 0.0f;
     }
-    memset(state.out, 0, (size_t)rows * plan->dim_padded * sizeof(float));
+    memset(state.out, 0, (size_t)rows * job->dim_padded * sizeof(float));
 }
 
 /* into += from; the empty state changes nothing. */
-static void state_fold(const attention_plan *plan, row_state into, row_state from, uint32_t rows) {
+static void state_fold(const attention_job *job, row_state into, row_state from, uint32_t rows) {
     for (uint32_t r = 0; r < rows; r++) {
-        if (from.maximum[r] == -INFINITY)
-            continue;
-        float *out = into.out + (size_t)r * plan->dim_padded;
-        const float *add = from.out + (size_t)r * plan->dim_padded;
-        if (into.maximum[r] == -INFINITY) {
-            into.maximum[r] = from.maximum[r];
-            into.total[r] = from.total[r];
-            memcpy(out, add, plan->dim_padded * sizeof *out);
-            continue;
-        }
-        float largest = fmaxf(into.maximum[r], from.maximum[r]);
-        float keep = exp2f(into.maximum[r] - largest), take = exp2f(from.maximum[r] - largest);
-        into.maximum[r] = largest;
-        into.total[r] = into.total[r] * keep + from.total[r] * take;
-        for (uint32_t i = 0; i < plan->dim_padded; i++)
-            out[i] = out[i] * keep + add[i] * take;
+        size_t at = (size_t)r * job->dim_padded;
+        job->self->kernels->fold_state(job->dim_padded, from.maximum[r], from.total[r], from.out + at,
+                                       &into.maximum[r], &into.total[r], into.out + at);
     }
 }
 
-static void state_write(const attention_plan *plan, row_state state, const row_tile *tile, uint32_t kv_head) {
-    uint32_t head_dim = plan->shape->head_dim, group = plan->group;
-    for (uint32_t r = 0; r < tile->row_count * group; r++) {
-        size_t row = tile->row_begin + r / group, head = (size_t)kv_head * group + r % group;
-        float *to = plan->out + (row * plan->shape->heads + head) * head_dim;
+static void state_write(const attention_job *job, row_state state, uint32_t row_begin, uint32_t row_count,
+                        uint32_t kv_head) {
+    uint32_t head_dim = job->shape->head_dim, group = job->group;
+    for (uint32_t r = 0; r < row_count * group; r++) {
+        size_t row = row_begin + r / group, head = (size_t)kv_head * group + r % group;
+        float *to = job->out + (row * job->shape->heads + head) * head_dim;
         float factor = state.total[r] > 0.0f ? 1.0f / state.total[r] : 0.0f;
         for (uint32_t i = 0; i < head_dim; i++)
-            to[i] = state.out[(size_t)r * plan->dim_padded + i] * factor;
+            to[i] = state.out[(size_t)r * job->dim_padded + i] * factor;
     }
 }
 
-/* -------------------------------------------------------------------------------- tasks ---- */
+/* -------------------------------------------------------------------------------- cells ---- */
+
+/* A token of a tile before one cell. */
+typedef struct tile_token {
+    uint32_t row;                 /* of the batch */
+    uint32_t rotation;            /* entry of the rope memo */
+    int32_t seen_begin, seen_end; /* of the cell's keys */
+} tile_token;
 
 /* One thread's memory. */
 typedef struct attention_work {
-    row_state folded;
+    row_state folded, own; /* `own`: of a private cell */
     attention_tile tile;
-    int32_t *seen_begin, *seen_end;
-    uint32_t rotated_span; /* what tile.queries are rotated for; UINT32_MAX: nothing */
+    tile_token *tokens; /* (tile_tokens) */
+    uint32_t token_count;
+    int32_t seen_begin, seen_end;     /* by any of them */
+    int32_t *block_begin, *block_end; /* (rows): what they see of a block */
+    uint32_t rotated; /* what the queries are rotated for: the first token's entry; UINT32_MAX: nothing */
     uint64_t keys_read;
 } attention_work;
 
-static attention_work work_at(const attention_plan *plan, float *memory) {
-    uint32_t head_dim = plan->shape->head_dim;
-    attention_work work = {.folded = state_at(plan, memory), .rotated_span = UINT32_MAX};
-    row_state state = state_at(plan, memory + plan->state_floats);
-    float *next = memory + 2 * plan->state_floats;
+static attention_work work_at(const attention_job *job, float *memory) {
+    uint32_t head_dim = job->shape->head_dim;
+    size_t rows = (size_t)job->tile_tokens * job->group;
+    attention_work work = {.folded = state_at(job, memory), .rotated = UINT32_MAX};
+    work.own = state_at(job, memory + job->state_floats);
     work.tile = (attention_tile){
         .head_dim = head_dim,
-        .dim_padded = plan->dim_padded,
-        .bf16 = plan->pool->bf16,
-        .queries = next,
-        .maximum = state.maximum,
-        .total = state.total,
-        .out = state.out,
+        .dim_padded = job->dim_padded,
+        .bf16 = job->pool->bf16,
+        .queries = memory + 2 * job->state_floats,
     };
-    work.tile.keys = next + rounded_up((size_t)plan->rows_max * head_dim, 16);
+    work.tile.keys = work.tile.queries + rounded_up(rows * head_dim, 16);
     work.tile.values = work.tile.keys + (size_t)head_dim * ATTENTION_KEYS;
-    work.tile.scores = work.tile.values + (size_t)ATTENTION_KEYS * plan->dim_padded;
-    work.seen_begin = (int32_t *)(void *)(work.tile.scores + plan->self->kernels->tile_rows * ATTENTION_KEYS);
-    work.seen_end = work.seen_begin + plan->rows_max;
+    work.tile.scores = work.tile.values + (size_t)ATTENTION_KEYS * job->dim_padded;
+    work.tokens = (tile_token *)(void *)(work.tile.scores + job->self->kernels->tile_rows * ATTENTION_KEYS);
+    work.block_begin = (int32_t *)(void *)(work.tokens + job->tile_tokens);
+    work.block_end = work.block_begin + rows;
     return work;
 }
 
-/* The tile's queries of one KV head, rotated for one span, scaled to base 2, packed by tiles of rows. */
-static void rotate_queries(const attention_plan *plan, attention_work *work, const row_tile *rows,
-                           uint32_t kv_head, uint32_t span_index) {
-    if (work->rotated_span == span_index)
-        return;
-    work->rotated_span = span_index;
-    const attention_shape *shape = plan->shape;
-    const kv_span *span = &plan->spans[span_index];
-    uint32_t head_dim = shape->head_dim, half = head_dim / 2, group = plan->group;
-    uint32_t tile_rows = plan->self->kernels->tile_rows, row_count = rows->row_count * group;
-    size_t width = ((size_t)shape->heads + 2 * shape->kv_heads) * head_dim;
-    float scale = shape->scale * 1.4426950408889634f;
-    for (uint32_t r = 0; r < row_count; r++) {
-        uint32_t row = rows->row_begin + r / group, first = r / tile_rows * tile_rows;
-        uint32_t stride = row_count - first < tile_rows ? row_count - first : tile_rows;
-        const float *query = plan->qkv + row * width + ((size_t)kv_head * group + r % group) * head_dim;
-        const float *cos_sin = rope_memo_cos_sin(&plan->self->query_rope,
-                                                 plan->rotation_begin[span_index] + (row - span->row_begin));
-        float *to = work->tile.queries + (size_t)first * head_dim + (r - first);
-        for (uint32_t i = 0; i < half; i++) {
-            float a = query[i], b = query[half + i], cosine = cos_sin[i], sine = cos_sin[half + i];
-            to[(size_t)i * stride] = (a * cosine - b * sine) * scale;
-            to[(size_t)(half + i) * stride] = (b * cosine + a * sine) * scale;
-        }
-    }
-}
-
-/* Which keys of a block each row sees; false if none sees any. */
-static bool block_seen(const attention_plan *plan, attention_work *work, const row_tile *rows,
-                       int64_t first_position, uint32_t keys) {
-    bool any = false;
-    for (uint32_t token = 0, r = 0; token < rows->row_count; token++) {
-        int64_t position = plan->positions[rows->row_begin + token];
-        int64_t end = position - first_position + 1;
-        int64_t begin = plan->shape->window == 0 ? 0 : end - (int64_t)plan->shape->window;
-        begin = begin < 0 ? 0 : begin;
-        end = end > keys ? keys : end;
-        if (begin >= end)
-            begin = end = 0;
-        any |= begin < end;
-        for (uint32_t g = 0; g < plan->group; g++, r++) {
-            work->seen_begin[r] = (int32_t)begin;
-            work->seen_end[r] = (int32_t)end;
-        }
-    }
-    return any;
-}
-
-static row_state tile_state(const attention_work *work) {
-    return (row_state){work->tile.maximum, work->tile.total, work->tile.out};
-}
-
-/* Keys [begin, begin + keys) of a span. */
-static void locate_block(const attention_plan *plan, const kv_span *span, uint32_t kv_head, uint32_t begin,
-                         uint32_t keys, attention_block *block) {
-    uint32_t page_tokens = plan->pool->shape.page_tokens;
-    size_t token_bytes = (size_t)plan->shape->head_dim * plan->pool->element_bytes;
-    block->keys = keys;
-    for (uint32_t i = 0; i < ATTENTION_KEYS; i++) {
-        uint32_t token = begin + i;
-        if (i >= keys) {
-            block->key_rows[i] = block->key_rows[keys - 1];
-            block->value_rows[i] = block->value_rows[keys - 1];
-        } else if (i > 0 && token % page_tokens != 0) {
-            block->key_rows[i] = block->key_rows[i - 1] + token_bytes;
-            block->value_rows[i] = block->value_rows[i - 1] + token_bytes;
+/* Rows [begin, begin + count) of a view become the tile's next tokens. */
+static void add_tokens(const attention_job *job, attention_work *work, uint32_t view_index, uint32_t begin,
+                       uint32_t count) {
+    const plan_view *view = &job->plan->views[view_index];
+    int64_t key_count = job->plan->cells[view->cell].key_count;
+    for (uint32_t i = begin; i < begin + count; i++) {
+        uint32_t row = view->row_begin + i;
+        int64_t seen_end = (int64_t)job->positions[row] - view->position + 1;
+        int64_t seen_begin = job->shape->window == 0 ? 0 : seen_end - (int64_t)job->shape->window;
+        seen_begin = seen_begin < 0 ? 0 : seen_begin;
+        seen_end = seen_end > key_count ? key_count : seen_end;
+        if (seen_begin >= seen_end) {
+            seen_begin = seen_end = 0;
         } else {
-            uint32_t page = span->pages[token / page_tokens], slot = token % page_tokens;
-            block->key_rows[i] = kv_pool_at(plan->pool, plan->layer, page, 0, kv_head, slot);
-            block->value_rows[i] = kv_pool_at(plan->pool, plan->layer, page, 1, kv_head, slot);
+            work->seen_begin = seen_begin < work->seen_begin ? (int32_t)seen_begin : work->seen_begin;
+            work->seen_end = seen_end > work->seen_end ? (int32_t)seen_end : work->seen_end;
         }
+        work->tokens[work->token_count++] =
+            (tile_token){row, job->view_rotations[view_index] + i, (int32_t)seen_begin, (int32_t)seen_end};
     }
 }
 
-static uint32_t block_keys(const key_chunk *chunk, uint32_t begin) {
-    return chunk->end - begin < ATTENTION_KEYS ? chunk->end - begin : ATTENTION_KEYS;
+static void clear_tokens(attention_work *work) {
+    work->token_count = 0;
+    work->seen_begin = INT32_MAX;
+    work->seen_end = 0;
 }
 
-/* One tile and KV head against one chunk, from the empty state into work->tile. */
-static void attend_chunk(const attention_plan *plan, attention_work *work, const row_tile *rows,
-                         uint32_t kv_head, const key_chunk *chunk) {
-    const kv_span *span = &plan->spans[chunk->span];
-    rotate_queries(plan, work, rows, kv_head, chunk->span);
-    work->tile.rows = rows->row_count * plan->group;
-    state_clear(plan, tile_state(work), work->tile.rows);
-    attention_block blocks[2];
-    locate_block(plan, span, kv_head, chunk->begin, block_keys(chunk, chunk->begin), &blocks[0]);
-    for (uint32_t begin = chunk->begin, i = 0; begin < chunk->end; begin += ATTENTION_KEYS, i = 1 - i) {
-        uint32_t keys = blocks[i].keys, after = begin + keys;
-        bool more = after < chunk->end;
-        if (more)
-            locate_block(plan, span, kv_head, after, block_keys(chunk, after), &blocks[1 - i]);
-        if (!block_seen(plan, work, rows, (int64_t)span->position + (begin - span->token_begin), keys))
-            continue;
-        plan->self->kernels->attend_block(&work->tile, &blocks[i], more ? &blocks[1 - i] : NULL,
-                                          work->seen_begin, work->seen_end);
-        work->keys_read += keys;
-    }
-}
-
-/* All chunks of one tile and KV head. */
-static void attend_tile(const attention_plan *plan, attention_work *work, uint32_t tile, uint32_t kv_head) {
-    const row_tile *rows = &plan->tiles[tile];
-    uint32_t row_count = rows->row_count * plan->group;
-    work->rotated_span = UINT32_MAX;
-    state_clear(plan, work->folded, row_count);
-    for (uint32_t c = 0; c < rows->chunk_count; c++) {
-        attend_chunk(plan, work, rows, kv_head, &plan->chunks[rows->chunk_begin + c]);
-        state_fold(plan, work->folded, tile_state(work), row_count);
-    }
-    state_write(plan, work->folded, rows, kv_head);
-}
-
-static void attend_whole_tiles(const attention_plan *plan, float *memory, int threads, uint64_t *keys_read) {
-    uint32_t kv_heads = plan->shape->kv_heads;
-    uint64_t keys = 0;
-    /* the last rows see the most keys: they go first */
-#pragma omp parallel num_threads(threads) reduction(+ : keys)
-    {
-        attention_work work = work_at(plan, memory + (size_t)omp_get_thread_num() * plan->work_floats);
-#pragma omp for schedule(dynamic, 1) nowait
-        for (uint64_t task = 0; task < (uint64_t)plan->tile_count * kv_heads; task++)
-            attend_tile(plan, &work, plan->tile_count - 1 - (uint32_t)(task / kv_heads),
-                        (uint32_t)(task % kv_heads));
-        keys += work.keys_read;
-    }
-    *keys_read = keys;
-}
-
-static void attend_by_chunks(const attention_plan *plan, float *memory, float *states, int threads,
-                             uint64_t *keys_read) {
-    uint32_t kv_heads = plan->shape->kv_heads;
-    uint64_t keys = 0;
-#pragma omp parallel num_threads(threads) reduction(+ : keys)
-    {
-        attention_work work = work_at(plan, memory + (size_t)omp_get_thread_num() * plan->work_floats);
-#pragma omp for schedule(dynamic, 1)
-        for (uint64_t task = 0; task < (uint64_t)plan->chunk_count * kv_heads; task++) {
-            const key_chunk *chunk = &plan->chunks[task / kv_heads];
-            row_state state = state_at(plan, states + task * plan->state_floats);
-            work.tile.maximum = state.maximum;
-            work.tile.total = state.total;
-            work.tile.out = state.out;
-            work.rotated_span = UINT32_MAX;
-            attend_chunk(plan, &work, &plan->tiles[chunk->tile], (uint32_t)(task % kv_heads), chunk);
-        }
-#pragma omp for schedule(dynamic, 1) nowait
-        for (uint64_t task = 0; task < (uint64_t)plan->tile_count * kv_heads; task++) {
-            const row_tile *rows = &plan->tiles[task / kv_heads];
-            uint32_t kv_head = (uint32_t)(task % kv_heads), row_count = rows->row_count * plan->group;
-            state_clear(plan, work.folded, row_count);
-            for (uint32_t c = 0; c < rows->chunk_count; c++) {
-                size_t unit = (size_t)(rows->chunk_begin + c) * kv_heads + kv_head;
-                state_fold(plan, work.folded, state_at(plan, states + unit * plan->state_floats), row_count);
+/* The tile's queries of one KV head, rotated, scaled to base 2, packed by tiles of rows. */
+static void rotate_queries(const attention_job *job, attention_work *work, uint32_t kv_head) {
+    const attention_shape *shape = job->shape;
+    uint32_t head_dim = shape->head_dim, half = head_dim / 2, group = job->group;
+    uint32_t tile_rows = job->self->kernels->tile_rows, row_count = work->token_count * group;
+    size_t width = ((size_t)shape->heads + 2 * shape->kv_heads) * head_dim;
+    float scale = shape->scale * LOG2_E;
+    for (uint32_t token = 0, r = 0; token < work->token_count; token++) {
+        const float *query = job->qkv + work->tokens[token].row * width + (size_t)kv_head * group * head_dim;
+        const float *cos_sin = rope_memo_cos_sin(&job->self->query_rope, work->tokens[token].rotation);
+        for (uint32_t g = 0; g < group; g++, r++, query += head_dim) {
+            uint32_t first = r / tile_rows * tile_rows;
+            uint32_t stride = row_count - first < tile_rows ? row_count - first : tile_rows;
+            float *to = work->tile.queries + (size_t)first * head_dim + (r - first);
+            for (uint32_t i = 0; i < half; i++) {
+                float a = query[i], b = query[half + i], cosine = cos_sin[i], sine = cos_sin[half + i];
+                to[(size_t)i * stride] = (a * cosine - b * sine) * scale;
+                to[(size_t)(half + i) * stride] = (b * cosine + a * sine) * scale;
             }
-            state_write(plan, work.folded, rows, kv_head);
+        }
+    }
+}
+
+/* Keys [begin, begin + keys) of a cell. */
+static void locate_block(const attention_job *job, const plan_cell *cell, uint32_t kv_head, uint32_t begin,
+                         attention_block *block) {
+    uint32_t page_tokens = job->pool->shape.page_tokens;
+    size_t token_bytes = (size_t)job->shape->head_dim * job->pool->element_bytes;
+    const plan_source *source = job->plan->sources + cell->source_begin;
+    uint32_t keys = cell->key_count - begin < ATTENTION_KEYS ? cell->key_count - begin : ATTENTION_KEYS;
+    while (begin >= source->token_end - source->token_begin) {
+        begin -= source->token_end - source->token_begin;
+        source++;
+    }
+    block->keys = keys;
+    uint32_t token = source->token_begin + begin;
+    for (uint32_t i = 0; i < keys;) {
+        if (token == source->token_end) {
+            source++;
+            token = source->token_begin;
+        }
+        uint32_t page = token / page_tokens, index = token - page * page_tokens;
+        uint32_t count = page_tokens - index;
+        count = source->token_end - token < count ? source->token_end - token : count;
+        count = keys - i < count ? keys - i : count;
+        const char *key = kv_pool_at(job->pool, job->layer, source->pages[page], 0, kv_head, index);
+        const char *value = kv_pool_at(job->pool, job->layer, source->pages[page], 1, kv_head, index);
+        token += count;
+        for (; count > 0; count--, i++, key += token_bytes, value += token_bytes) {
+            block->key_rows[i] = key;
+            block->value_rows[i] = value;
+        }
+    }
+    for (uint32_t i = keys; i < ATTENTION_KEYS; i++) {
+        block->key_rows[i] = block->key_rows[keys - 1];
+        block->value_rows[i] = block->value_rows[keys - 1];
+    }
+}
+
+/* What the rows see of a block; the same for the query heads of a token. */
+static void see_block(const attention_job *job, attention_work *work, uint32_t begin, uint32_t keys) {
+    for (uint32_t token = 0, r = 0; token < work->token_count; token++) {
+        int32_t first = work->tokens[token].seen_begin - (int32_t)begin;
+        int32_t end = work->tokens[token].seen_end - (int32_t)begin;
+        first = first < 0 ? 0 : first;
+        end = end > (int32_t)keys ? (int32_t)keys : end;
+        for (uint32_t g = 0; g < job->group; g++, r++) {
+            work->block_begin[r] = first;
+            work->block_end[r] = end;
+        }
+    }
+}
+
+/* The tile's tokens of one KV head against a cell, from the empty state into `state`. False, and nothing
+ * done, if none of them sees any of it. */
+static bool attend_cell(const attention_job *job, attention_work *work, uint32_t cell_index, uint32_t kv_head,
+                        row_state state) {
+    if (work->seen_begin >= work->seen_end)
+        return false;
+    if (work->rotated != work->tokens[0].rotation) {
+        work->rotated = work->tokens[0].rotation;
+        rotate_queries(job, work, kv_head);
+    }
+    work->tile.rows = work->token_count * job->group;
+    work->tile.maximum = state.maximum;
+    work->tile.total = state.total;
+    work->tile.out = state.out;
+    state_clear(job, state, work->tile.rows);
+
+    const plan_cell *cell = &job->plan->cells[cell_index];
+    attention_block blocks[2];
+    uint32_t begin = (uint32_t)work->seen_begin / ATTENTION_KEYS * ATTENTION_KEYS, i = 0;
+    locate_block(job, cell, kv_head, begin, &blocks[0]);
+    for (; begin < (uint32_t)work->seen_end; begin += ATTENTION_KEYS, i = 1 - i) {
+        bool more = begin + ATTENTION_KEYS < (uint32_t)work->seen_end;
+        if (more)
+            locate_block(job, cell, kv_head, begin + ATTENTION_KEYS, &blocks[1 - i]);
+        see_block(job, work, begin, blocks[i].keys);
+        job->self->kernels->attend_block(&work->tile, &blocks[i], more ? &blocks[1 - i] : NULL,
+                                         work->block_begin, work->block_end);
+        work->keys_read += blocks[i].keys;
+    }
+    return true;
+}
+
+/* -------------------------------------------------------------------------------- tiles ---- */
+
+/* One tile of a task's rows and one KV head, whose slots begin at `states`. */
+static void run_task_tile(const attention_job *job, attention_work *work, const row_tile *tile,
+                          uint32_t kv_head, float *states) {
+    const cascade_plan *plan = job->plan;
+    const plan_task *task = &plan->tasks[tile->of];
+    const uint32_t *views = plan->task_views + task->view_begin;
+    uint32_t skip = tile->row_begin, wanted = tile->row_count;
+    clear_tokens(work);
+    for (; skip >= plan->views[*views].row_count; views++)
+        skip -= plan->views[*views].row_count;
+    uint32_t slot = plan->views[*views].slot + skip;
+    for (; wanted > 0; views++, skip = 0) {
+        uint32_t count = plan->views[*views].row_count - skip;
+        count = count < wanted ? count : wanted;
+        add_tokens(job, work, *views, skip, count);
+        wanted -= count;
+    }
+    work->rotated = UINT32_MAX;
+    row_state state = slot_at(job, states, slot);
+    if (!attend_cell(job, work, task->cell, kv_head, state))
+        state_clear(job, state, work->token_count * job->group);
+}
+
+/* All cells of one tile of a group's rows and one KV head. */
+static void run_fold_tile(const attention_job *job, attention_work *work, const row_tile *tile,
+                          uint32_t kv_head, float *states) {
+    const cascade_plan *plan = job->plan;
+    const plan_fold *fold = &plan->folds[tile->of];
+    uint32_t rows = tile->row_count * job->group;
+    work->rotated = UINT32_MAX;
+    state_clear(job, work->folded, rows);
+    for (uint32_t v = fold->view_begin; v < fold->view_begin + fold->view_count; v++) {
+        const plan_view *view = &plan->views[v];
+        if (view->slot != PLAN_PRIVATE) {
+            state_fold(job, work->folded, slot_at(job, states, view->slot + tile->row_begin), rows);
+            continue;
+        }
+        clear_tokens(work);
+        add_tokens(job, work, v, tile->row_begin, tile->row_count);
+        if (attend_cell(job, work, view->cell, kv_head, work->own))
+            state_fold(job, work->folded, work->own, rows);
+    }
+    state_write(job, work->folded, fold->row_begin + tile->row_begin, tile->row_count, kv_head);
+}
+
+/* `states`: of `heads_max` KV heads, behind the threads' memory. */
+static uint64_t run_tiles(const attention_job *job, float *memory, int threads, uint32_t heads_max) {
+    uint32_t kv_heads = job->shape->kv_heads;
+    float *states = memory + (size_t)threads * job->work_floats;
+    uint64_t keys = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : keys)
+    {
+        attention_work work = work_at(job, memory + (size_t)omp_get_thread_num() * job->work_floats);
+        for (uint32_t first = 0; first < kv_heads; first += heads_max) {
+            uint32_t heads = kv_heads - first < heads_max ? kv_heads - first : heads_max;
+            uint64_t task_units = (uint64_t)job->task_tile_count * heads;
+            uint64_t fold_units = (uint64_t)job->fold_tile_count * heads;
+            if (task_units > 0) {
+#pragma omp for schedule(dynamic, 1)
+                for (uint64_t unit = 0; unit < task_units; unit++) {
+                    uint32_t head = (uint32_t)(unit % heads);
+                    run_task_tile(job, &work, &job->task_tiles[unit / heads], first + head,
+                                  states + head * job->slot_floats);
+                }
+            }
+            /* the last rows of a prompt see the most keys: they go first */
+#pragma omp for schedule(dynamic, 1)
+            for (uint64_t unit = 0; unit < fold_units; unit++) {
+                uint32_t head = (uint32_t)(unit % heads);
+                run_fold_tile(job, &work, &job->fold_tiles[job->fold_tile_count - 1 - unit / heads],
+                              first + head, states + head * job->slot_floats);
+            }
         }
         keys += work.keys_read;
     }
-    *keys_read = keys;
+    return keys;
+}
+
+/* Rows that are in no group see nothing. */
+static void clear_rows(const attention_job *job, uint32_t rows) {
+    const cascade_plan *plan = job->plan;
+    size_t width = (size_t)job->shape->heads * job->shape->head_dim;
+    uint32_t row = 0;
+    for (uint32_t f = 0; f <= plan->fold_count; f++) {
+        uint32_t end = f < plan->fold_count ? plan->folds[f].row_begin : rows;
+        memset(job->out + row * width, 0, (end - row) * width * sizeof *job->out);
+        row = f < plan->fold_count ? end + plan->folds[f].row_count : rows;
+    }
 }
 
 cento_status attention_run(backend *base, const attention_shape *shape, const rope_table *rope,
-                           const float *qkv, uint32_t rows, const uint32_t *positions, const kv_span *spans,
-                           uint32_t span_count, const backend_kv_pool *pool, uint32_t layer, float *out,
+                           const float *qkv, uint32_t rows, const uint32_t *positions,
+                           const cascade_plan *plan, const backend_kv_pool *pool, uint32_t layer, float *out,
                            cento_error *error) {
     cpu_backend *self = cpu_of(base);
-    TRY(check_spans(shape, rows, spans, span_count, pool, error));
-    attention_plan plan = {
+    attention_job job = {
         .self = self,
         .shape = shape,
         .qkv = qkv,
         .positions = positions,
-        .spans = spans,
+        .plan = plan,
         .pool = pool,
         .layer = layer,
-        .group = shape->heads / shape->kv_heads,
         .out = out,
     };
-    TRY(plan_build(&plan, self, rope, rows, span_count, error));
+    TRY(check_job(&job, rows, error));
+    job.group = shape->heads / shape->kv_heads;
+    job.tile_tokens = job.group >= TILE_ROWS_WANTED ? 1 : TILE_ROWS_WANTED / job.group;
+    TRY(job_prepare(&job, self, rope, error));
+    clear_rows(&job, rows);
 
-    /* few tiles: the chunks are handed out instead, if there are more of them */
-    uint64_t tasks = (uint64_t)plan.tile_count * shape->kv_heads;
-    bool by_chunks = plan.chunk_count > plan.tile_count && tasks < (uint64_t)TASKS_PER_THREAD * self->threads;
-    size_t states = by_chunks ? (size_t)plan.chunk_count * shape->kv_heads : 0;
-    uint64_t keys_total = 0;
-    for (uint32_t c = 0; c < plan.chunk_count; c++)
-        keys_total +=
-            (uint64_t)(plan.chunks[c].end - plan.chunks[c].begin) * plan.tiles[plan.chunks[c].tile].row_count;
-    int threads = keys_total * shape->heads * shape->head_dim < SERIAL_PRODUCTS ? 1 : self->threads;
-
+    uint64_t products = 0;
+    for (uint32_t v = 0; v < plan->view_count; v++)
+        products += (uint64_t)plan->cells[plan->views[v].cell].key_count * plan->views[v].row_count;
+    products *= (uint64_t)shape->heads * shape->head_dim;
+    int threads = products < SERIAL_PRODUCTS ? 1 : self->threads;
+    size_t slot_bytes = job.slot_floats * sizeof(float);
+    uint32_t heads_max = shape->kv_heads;
+    if (slot_bytes > STATES_BYTES / heads_max)
+        heads_max = slot_bytes > STATES_BYTES ? 1 : (uint32_t)(STATES_BYTES / slot_bytes);
     TRY(scratch_reserve(&self->attention_work,
-                        ((size_t)threads * plan.work_floats + states * plan.state_floats) * sizeof(float),
+                        ((size_t)threads * job.work_floats + heads_max * job.slot_floats) * sizeof(float),
                         error));
-    float *memory = self->attention_work.memory;
-    uint64_t keys_read = 0;
-    if (by_chunks)
-        attend_by_chunks(&plan, memory, memory + (size_t)threads * plan.work_floats, threads, &keys_read);
-    else
-        attend_whole_tiles(&plan, memory, threads, &keys_read);
+    uint64_t keys_read = run_tiles(&job, self->attention_work.memory, threads, heads_max);
     self->counters.kv_bytes_read += keys_read * 2 * shape->head_dim * pool->element_bytes;
     return CENTO_OK;
 }

@@ -339,6 +339,28 @@ static void attend_block(attention_tile *tile, const attention_block *block, con
     else
         attend_many(tile, block, next, count, seen_begin, seen_end);
 }
+
+static void fold_state(uint32_t dim_padded, float from_maximum, float from_total, const float *from_out,
+                       float *maximum, float *total, float *out) {
+    if (from_maximum == -INFINITY)
+        return;
+    if (*maximum == -INFINITY) {
+        *maximum = from_maximum;
+        *total = from_total;
+        memcpy(out, from_out, dim_padded * sizeof *out);
+        return;
+    }
+    float largest = *maximum > from_maximum ? *maximum : from_maximum;
+    vf factors = vf_zero();
+    factors[0] = *maximum - largest;
+    factors[1] = from_maximum - largest;
+    factors = vf_exp2(factors);
+    vf keep = vf_set1(factors[0]), take = vf_set1(factors[1]);
+    *maximum = largest;
+    *total = *total * factors[0] + from_total * factors[1];
+    for (uint32_t i = 0; i < dim_padded; i += VEC_WIDTH)
+        vf_store(out + i, vf_fma(vf_load(out + i), keep, vf_load(from_out + i) * take));
+}
 #undef KEYS
 
 #endif

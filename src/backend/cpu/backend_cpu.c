@@ -38,7 +38,7 @@ static void destroy(backend *base) {
     rope_memo_free(&self->query_rope);
     scratch_free(&self->packed_rows);
     scratch_free(&self->positions);
-    scratch_free(&self->attention_plan);
+    scratch_free(&self->attention_tables);
     scratch_free(&self->attention_work);
     onednn_free(self->onednn);
     mem_free(self);
@@ -108,6 +108,10 @@ static void read_back(backend *self, const float *memory, size_t count, float *h
     memcpy(host, memory, count * sizeof *host);
 }
 
+static uint32_t plan_workers(const backend *self) {
+    return (uint32_t)((const cpu_backend *)self)->threads;
+}
+
 static const backend_ops cpu_ops = {
     .destroy = destroy,
     .describe = describe,
@@ -127,6 +131,10 @@ static const backend_ops cpu_ops = {
     .kv_pool_bytes = kv_pool_bytes,
     .write_kv = kv_pool_write,
     .attention = attention_run,
+    .plan_tile_rows = attention_tile_rows,
+    .plan_workers = plan_workers,
+    .plan_costs = attention_costs,
+    .kv_copy = kv_pool_copy,
     .kv_read = kv_pool_get,
     .kv_write = kv_pool_set,
     .read = read_back,
@@ -148,7 +156,7 @@ cento_status backend_cpu_create(const backend_options *options, backend **result
     self->compute_dtype = options->compute_dtype;
     self->threads = options->threads > 0 ? (int)options->threads : isa_core_count();
     self->kernels = kernels;
-    if (options->isa == NULL || onednn_wanted)
+    if ((options->isa == NULL || onednn_wanted) && !options->deterministic)
         self->onednn = onednn_create(self, onednn_wanted);
     snprintf(self->description, sizeof self->description, "cpu %s%s, %d thread%s", kernels->name,
              self->onednn != NULL ? " + oneDNN" : "", self->threads, self->threads == 1 ? "" : "s");

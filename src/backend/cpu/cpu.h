@@ -37,7 +37,10 @@ typedef struct cpu_backend {
     struct onednn *onednn; /* NULL: not used */
     backend_counters counters;
     rope_memo key_rope, query_rope;
-    scratch packed_rows, positions, attention_plan, attention_work;
+    scratch packed_rows, positions, attention_tables, attention_work;
+    attention_shape costs_shape; /* what `costs` was measured for; heads 0: not yet */
+    bool costs_bf16;
+    plan_costs costs;
     char description[96];
 } cpu_backend;
 
@@ -91,6 +94,8 @@ cento_status kv_pool_write(backend *self, const attention_shape *shape, const ro
                            const float *q_norm, const float *k_norm, backend_kv_pool *pool, uint32_t layer,
                            cento_error *error);
 void kv_pool_get(const backend *self, const backend_kv_pool *pool, uint32_t layer, uint32_t slot, float *kv);
+cento_status kv_pool_copy(backend *self, backend_kv_pool *pool, uint32_t from_slot, uint32_t to_slot,
+                          uint32_t token_count, cento_error *error);
 void kv_pool_set(backend *self, backend_kv_pool *pool, uint32_t layer, uint32_t slot, const float *kv);
 
 /* Where the K (part 0) or V (part 1) of one token and head begins. */
@@ -124,8 +129,14 @@ static inline void rope_rotate(const float *x, const float *cos_sin, uint32_t ha
 /* ---- attention.c */
 
 cento_status attention_run(backend *self, const attention_shape *shape, const rope_table *rope,
-                           const float *qkv, uint32_t rows, const uint32_t *positions, const kv_span *spans,
-                           uint32_t span_count, const backend_kv_pool *pool, uint32_t layer, float *out,
+                           const float *qkv, uint32_t rows, const uint32_t *positions,
+                           const cascade_plan *plan, const backend_kv_pool *pool, uint32_t layer, float *out,
                            cento_error *error);
+uint32_t attention_tile_rows(const backend *self);
+
+/* ---- attention_costs.c */
+
+cento_status attention_costs(backend *self, const attention_shape *shape, const backend_kv_pool *pool,
+                             plan_costs *costs, cento_error *error);
 
 #endif

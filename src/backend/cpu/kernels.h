@@ -87,6 +87,9 @@ typedef struct cpu_kernels {
      * not NULL, is fetched into the cache meanwhile. */
     void (*attend_block)(attention_tile *tile, const attention_block *block, const attention_block *next,
                          const int32_t *seen_begin, const int32_t *seen_end);
+    /* One row's state += another; the empty state changes nothing. */
+    void (*fold_state)(uint32_t dim_padded, float from_maximum, float from_total, const float *from_out,
+                       float *maximum, float *total, float *out);
 } cpu_kernels;
 
 /* NULL where the compiler could not build them. */

@@ -21,6 +21,7 @@ static const cpu_kernels kernels_table = {
     .silu_mul = silu_mul_row,
     .bf16_of_f32 = bf16_of_f32_row,
     .attend_block = attend_block,
+    .fold_state = fold_state,
 };
 
 const cpu_kernels *const KERNELS = &kernels_table;

@@ -1,6 +1,6 @@
 /*
- * KV pages: one block of memory, [layer][page][K|V][kv_head][token][head_dim], in bf16 or f32 as the products
- * are. Writing normalises q and k by head and rotates k; the page's memory is touched only where written.
+ * KV pages: one block of memory, [layer][page][K|V][kv_head][token][head_dim], in bf16 or f32. Writing
+ * normalises q and k by head and rotates k; the page's memory is touched only where written.
  */
 #include <string.h>
 
@@ -15,18 +15,20 @@ static bool pool_elements(const kv_pool_shape *shape, size_t *elements) {
            !__builtin_mul_overflow(*elements, (size_t)shape->pages, elements) && *elements <= SIZE_MAX / 8;
 }
 
-static size_t element_bytes(const cpu_backend *self) {
-    return self->compute_dtype == CENTO_DTYPE_BF16 ? sizeof(uint16_t) : sizeof(float);
+static size_t element_bytes(const kv_pool_shape *shape) {
+    return shape->dtype == CENTO_DTYPE_BF16 ? sizeof(uint16_t) : sizeof(float);
 }
 
 uint64_t kv_pool_bytes(const backend *self, const kv_pool_shape *shape) {
     size_t elements;
-    return pool_elements(shape, &elements) ? elements * element_bytes((const cpu_backend *)self) : UINT64_MAX;
+    (void)self;
+    return pool_elements(shape, &elements) ? elements * element_bytes(shape) : UINT64_MAX;
 }
 
-cento_status kv_pool_create(backend *base, const kv_pool_shape *shape, backend_kv_pool **result,
+cento_status kv_pool_create(backend *self, const kv_pool_shape *shape, backend_kv_pool **result,
                             cento_error *error) {
     size_t elements;
+    (void)self;
     if (!pool_elements(shape, &elements) || elements == 0)
         return error_set(error, CENTO_INVALID_ARGUMENT,
                          "an empty or oversized KV pool: %u pages of %u tokens", shape->pages,
@@ -35,12 +37,12 @@ cento_status kv_pool_create(backend *base, const kv_pool_shape *shape, backend_k
     if (pool == NULL)
         return error_memory(error, sizeof *pool);
     pool->shape = *shape;
-    pool->element_bytes = element_bytes(cpu_of(base));
+    pool->element_bytes = element_bytes(shape);
     pool->bf16 = pool->element_bytes == sizeof(uint16_t);
     pool->data = large_alloc(elements * pool->element_bytes);
     if (pool->data == NULL) {
         mem_free(pool);
-        return error_memory(error, elements * element_bytes(cpu_of(base)));
+        return error_memory(error, elements * element_bytes(shape));
     }
     *result = pool;
     return CENTO_OK;
@@ -126,4 +128,25 @@ void kv_pool_set(backend *base, backend_kv_pool *pool, uint32_t layer, uint32_t 
         for (uint32_t head = 0; head < held->kv_heads; head++, kv += held->head_dim)
             pool_put(cpu_of(base)->kernels, pool, kv,
                      kv_pool_at(pool, layer, slot / held->page_tokens, part, head, slot % held->page_tokens));
+}
+
+cento_status kv_pool_copy(backend *self, backend_kv_pool *pool, uint32_t from_slot, uint32_t to_slot,
+                          uint32_t token_count, cento_error *error) {
+    (void)self;
+    const kv_pool_shape *held = &pool->shape;
+    uint32_t from_page = from_slot / held->page_tokens, from_token = from_slot % held->page_tokens;
+    uint32_t to_page = to_slot / held->page_tokens, to_token = to_slot % held->page_tokens;
+    if (from_page >= held->pages || to_page >= held->pages || token_count > held->page_tokens - from_token ||
+        token_count > held->page_tokens - to_token)
+        return error_set(error, CENTO_INVALID_ARGUMENT,
+                         "copying %u tokens from slot %u to %u leaves a page of %u tokens or the pool's %u "
+                         "pages",
+                         token_count, from_slot, to_slot, held->page_tokens, held->pages);
+    size_t bytes = (size_t)token_count * held->head_dim * pool->element_bytes;
+    for (uint32_t layer = 0; layer < held->layers; layer++)
+        for (uint32_t part = 0; part < 2; part++)
+            for (uint32_t head = 0; head < held->kv_heads; head++)
+                memmove(kv_pool_at(pool, layer, to_page, part, head, to_token),
+                        kv_pool_at(pool, layer, from_page, part, head, from_token), bytes);
+    return CENTO_OK;
 }

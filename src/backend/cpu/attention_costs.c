@@ -1,0 +1,131 @@
+/*
+ * What sharing a cell of keys saves and costs on this machine, for the plan's cost model: the kernels
+ * themselves, timed for some milliseconds on keys of their own, on one thread. Timings are the best of a few
+ * rounds, so that another load on the machine does not count.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "cpu.h"
+
+#define CELL_BLOCKS (PLAN_CELL_TOKENS / ATTENTION_KEYS)
+#define ROUNDS      5
+#define READERS     4 /* rows that share keys in the measurement, in groups */
+
+/* Rows, keys and scratch of one measurement; all in `memory`. */
+typedef struct cost_bench {
+    const cpu_kernels *kernels;
+    attention_tile tile;
+    attention_block blocks[CELL_BLOCKS];
+    int32_t *seen_begin, *seen_end;
+    void *memory;
+} cost_bench;
+
+static cento_status bench_create(cost_bench *bench, const attention_shape *shape, bool bf16, uint32_t rows,
+                                 cento_error *error) {
+    const cpu_kernels *kernels = bench->kernels;
+    uint32_t head_dim = shape->head_dim, width = kernels->attention_width;
+    uint32_t dim_padded = (head_dim + width - 1) / width * width;
+    size_t key_bytes = (size_t)head_dim * (bf16 ? 2 : 4);
+    size_t floats = (size_t)rows * (head_dim + 2 + dim_padded) +
+                    ATTENTION_KEYS * ((size_t)head_dim + dim_padded + kernels->tile_rows) + 2 * (size_t)rows;
+    floats = (floats + 15) / 16 * 16;
+    size_t bytes = floats * sizeof(float) + 2 * PLAN_CELL_TOKENS * key_bytes;
+    float *memory = mem_alloc_aligned(bytes);
+    if (memory == NULL)
+        return error_memory(error, bytes);
+    memset(memory, 0, bytes); /* zeros cost what other numbers cost */
+    bench->memory = memory;
+    bench->tile = (attention_tile){
+        .rows = rows, .head_dim = head_dim, .dim_padded = dim_padded, .bf16 = bf16, .keys = memory};
+    attention_tile *tile = &bench->tile;
+    tile->values = tile->keys + (size_t)head_dim * ATTENTION_KEYS;
+    tile->scores = tile->values + (size_t)dim_padded * ATTENTION_KEYS;
+    tile->queries = tile->scores + (size_t)kernels->tile_rows * ATTENTION_KEYS;
+    tile->out = tile->queries + (size_t)rows * head_dim;
+    tile->maximum = tile->out + (size_t)rows * dim_padded;
+    tile->total = tile->maximum + rows;
+    bench->seen_begin = (int32_t *)(void *)(tile->total + rows);
+    bench->seen_end = bench->seen_begin + rows;
+    for (uint32_t r = 0; r < rows; r++)
+        bench->seen_end[r] = ATTENTION_KEYS;
+    const char *keys = (const char *)(memory + floats), *values = keys + PLAN_CELL_TOKENS * key_bytes;
+    for (uint32_t i = 0; i < PLAN_CELL_TOKENS; i++) {
+        attention_block *block = &bench->blocks[i / ATTENTION_KEYS];
+        block->keys = ATTENTION_KEYS;
+        block->key_rows[i % ATTENTION_KEYS] = keys + i * key_bytes;
+        block->value_rows[i % ATTENTION_KEYS] = values + i * key_bytes;
+    }
+    return CENTO_OK;
+}
+
+/* The first `blocks` blocks of a cell, by `rows` rows. */
+static double attend_ns(cost_bench *bench, uint32_t rows, uint32_t blocks) {
+    attention_tile *tile = &bench->tile;
+    double best = INFINITY;
+    tile->rows = rows;
+    for (int round = 0; round < ROUNDS; round++) {
+        uint64_t start = clock_now_ns();
+        for (uint32_t r = 0; r < rows; r++) {
+            tile->maximum[r] = -INFINITY;
+            tile->total[r] = 0.0f;
+        }
+        memset(tile->out, 0, (size_t)rows * tile->dim_padded * sizeof(float));
+        for (uint32_t b = 0; b < blocks; b++)
+            bench->kernels->attend_block(tile, &bench->blocks[b],
+                                         b + 1 < blocks ? &bench->blocks[b + 1] : NULL, bench->seen_begin,
+                                         bench->seen_end);
+        double taken = (double)(clock_now_ns() - start);
+        best = taken < best ? taken : best;
+    }
+    return best;
+}
+
+static double fold_ns(cost_bench *bench, uint32_t rows) {
+    attention_tile *tile = &bench->tile;
+    double best = INFINITY;
+    for (int round = 0; round < ROUNDS; round++) {
+        uint64_t start = clock_now_ns();
+        for (uint32_t r = 1; r < rows; r++)
+            bench->kernels->fold_state(tile->dim_padded, tile->maximum[r], tile->total[r],
+                                       tile->out + (size_t)r * tile->dim_padded, tile->maximum, tile->total,
+                                       tile->out);
+        double taken = (double)(clock_now_ns() - start) / (rows - 1);
+        best = taken < best ? taken : best;
+    }
+    return best;
+}
+
+static bool costs_are_known(const cpu_backend *self, const attention_shape *shape, bool bf16) {
+    const attention_shape *known = &self->costs_shape;
+    return known->heads == shape->heads && known->kv_heads == shape->kv_heads &&
+           known->head_dim == shape->head_dim && self->costs_bf16 == bf16;
+}
+
+cento_status attention_costs(backend *base, const attention_shape *shape, const backend_kv_pool *pool,
+                             plan_costs *costs, cento_error *error) {
+    cpu_backend *self = cpu_of(base);
+    if (shape->kv_heads == 0 || shape->heads % shape->kv_heads != 0 || shape->head_dim == 0)
+        return error_set(error, CENTO_INVALID_ARGUMENT, "%u query heads over %u KV heads of %u", shape->heads,
+                         shape->kv_heads, shape->head_dim);
+    if (!costs_are_known(self, shape, pool->bf16)) {
+        cost_bench bench = {.kernels = self->kernels};
+        uint32_t group = shape->heads / shape->kv_heads;
+        TRY(bench_create(&bench, shape, pool->bf16, READERS * group, error));
+        double alone = attend_ns(&bench, group, CELL_BLOCKS), together;
+        together = attend_ns(&bench, READERS * group, CELL_BLOCKS);
+        double saved = (READERS * alone - together) / ((READERS - 1) * PLAN_CELL_TOKENS);
+        self->costs = (plan_costs){
+            .key_read_ns = saved > 0.0 ? saved : 0.0,
+            .state_ns = 2 * fold_ns(&bench, READERS * group + 1 > 2 ? READERS * group : 2),
+            .task_ns = attend_ns(&bench, group, 1),
+        };
+        self->costs_shape = *shape;
+        self->costs_bf16 = pool->bf16;
+        mem_free(bench.memory);
+    }
+    *costs = self->costs;
+    return CENTO_OK;
+}
