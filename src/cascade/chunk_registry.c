@@ -1,14 +1,17 @@
-/* Tables, use order and eviction; see chunk_registry.h. */
+/* Chunks: the table, pins, expiry, listing; see chunk_registry.h. KV is in chunk_registry_kv.c. */
 #include "chunk_registry.h"
 
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "chunk_registry_internal.h"
 
-/* 0 goes first */
-static uint32_t priority_of(cento_kind kind) {
+#define EVICTION_BATCH 16 /* a sixteenth of a full table goes at once */
+
+uint32_t priority_of(cento_kind kind) {
     switch (kind) {
     case CENTO_KIND_SYSTEM:
     case CENTO_KIND_TOOL:
@@ -22,88 +25,111 @@ static uint32_t priority_of(cento_kind kind) {
     return 0;
 }
 
-/* ------------------------------------------------------------------ use order ---- */
-
-/* The two lists are the same but for the element's type. */
-#define LIST_ADD(list, item)                                                                                 \
-    do {                                                                                                     \
-        (item)->newer = NULL;                                                                                \
-        (item)->older = (list)->newest;                                                                      \
-        if ((list)->newest != NULL)                                                                          \
-            (list)->newest->newer = (item);                                                                  \
-        else                                                                                                 \
-            (list)->oldest = (item);                                                                         \
-        (list)->newest = (item);                                                                             \
-    } while (0)
-
-#define LIST_REMOVE(list, item)                                                                              \
-    do {                                                                                                     \
-        if ((item)->newer != NULL)                                                                           \
-            (item)->newer->older = (item)->older;                                                            \
-        else                                                                                                 \
-            (list)->newest = (item)->older;                                                                  \
-        if ((item)->older != NULL)                                                                           \
-            (item)->older->newer = (item)->newer;                                                            \
-        else                                                                                                 \
-            (list)->oldest = (item)->newer;                                                                  \
-        (item)->newer = (item)->older = NULL;                                                                \
-    } while (0)
-
-static void chunk_list_add(chunk_registry *registry, context_chunk *chunk) {
-    chunk->last_use = ++registry->tick;
-    LIST_ADD(&registry->chunks_by_use[priority_of(chunk->kind)], chunk);
-}
-
-static void chunk_list_remove(chunk_registry *registry, context_chunk *chunk) {
-    LIST_REMOVE(&registry->chunks_by_use[priority_of(chunk->kind)], chunk);
-}
-
-static void kv_list_add(chunk_registry *registry, chunk_kv *kv) {
-    kv->last_use = ++registry->tick;
-    LIST_ADD(&registry->kvs_by_use[priority_of(kv->kind)], kv);
-}
-
-static void kv_list_remove(chunk_registry *registry, chunk_kv *kv) {
-    LIST_REMOVE(&registry->kvs_by_use[priority_of(kv->kind)], kv);
+static uint64_t now_ns(const chunk_registry *registry) {
+    return registry->options.now_ns == NULL ? clock_now_ns()
+                                            : registry->options.now_ns(registry->options.now_user);
 }
 
 /* ------------------------------------------------------------------ life ---- */
 
-cento_status chunk_registry_create(page_manager *pages, uint32_t chunks_max, chunk_registry **result,
-                                   cento_error *error) {
+cento_status chunk_registry_create(page_manager *pages, const chunk_registry_options *options,
+                                   chunk_registry **result, cento_error *error) {
+    if (options->chunks_max == 0)
+        return error_set(error, CENTO_INVALID_ARGUMENT, "a registry of 0 chunks: expected 1 at least");
     chunk_registry *registry = mem_zalloc(1, sizeof *registry);
     if (registry == NULL)
         return error_memory(error, sizeof *registry);
+    if (pthread_mutex_init(&registry->lock, NULL) != 0) {
+        mem_free(registry);
+        return error_memory(error, sizeof registry->lock);
+    }
     registry->pages = pages;
-    registry->chunks_max = chunks_max;
+    registry->options = *options;
+    registry->next_expiry_ns = UINT64_MAX;
     *result = registry;
     return CENTO_OK;
 }
 
-static void kv_destroy(chunk_registry *registry, chunk_kv *kv) {
-    page_manager_release(registry->pages, kv->run);
-    mem_free(kv);
+void chunk_registry_free(chunk_registry *registry) {
+    if (registry == NULL)
+        return;
+    assert(registry->tree == NULL);
+    while (registry->all_chunks != NULL)
+        chunk_unregister(registry, registry->all_chunks);
+    for (size_t slot = 0; slot < registry->kvs.capacity; slot++) {
+        while (registry->kvs.slots[slot].value != NULL) /* removal moves others here */
+            kv_remove(registry, registry->kvs.slots[slot].value);
+    }
+    assert(registry->detached_count == 0 && registry->kv_count == 0);
+    digest_map_free(&registry->chunks);
+    digest_map_free(&registry->kvs);
+    eviction_queue_free(&registry->chunk_queue);
+    eviction_queue_free(&registry->kv_queue);
+    pthread_mutex_destroy(&registry->lock);
+    mem_free(registry);
 }
 
-/* Out of the tables; freed now if nobody uses it, else by the last release. */
-static void kv_unregister(chunk_registry *registry, chunk_kv *kv) {
-    assert(kv->registered);
-    digest_map_remove(&registry->kvs, kv->kv_id.bytes);
-    kv_list_remove(registry, kv);
-    registry->kv_count--;
-    if (kv->chunk != NULL) {
-        chunk_kv **link = &kv->chunk->kvs;
-        while (*link != kv)
-            link = &(*link)->next_of_chunk;
-        *link = kv->next_of_chunk;
+page_manager *chunk_registry_pages(const chunk_registry *registry) {
+    return registry->pages;
+}
+
+/* ------------------------------------------------------------------ expiry ---- */
+
+static void expire(chunk_registry *registry) {
+    if (registry->next_expiry_ns == UINT64_MAX)
+        return;
+    uint64_t now = now_ns(registry);
+    if (now < registry->next_expiry_ns)
+        return;
+    registry->next_expiry_ns = UINT64_MAX;
+    context_chunk *next;
+    for (context_chunk *chunk = registry->all_chunks; chunk != NULL; chunk = next) {
+        next = chunk->next;
+        if (chunk->expires_ns == 0 || chunk->pins > 0)
+            continue;
+        if (chunk->expires_ns <= now) {
+            chunk_unregister(registry, chunk);
+            registry->counted.expirations++;
+        } else if (chunk->expires_ns < registry->next_expiry_ns) {
+            registry->next_expiry_ns = chunk->expires_ns;
+        }
     }
-    kv->registered = false;
-    kv->chunk = NULL;
-    kv->next_of_chunk = NULL;
-    if (chunk_kv_in_use(kv))
-        registry->detached_count++;
-    else
-        kv_destroy(registry, kv);
+}
+
+void registry_lock(chunk_registry *registry) {
+    pthread_mutex_lock(&registry->lock);
+    expire(registry);
+}
+
+void registry_unlock(chunk_registry *registry) {
+    pthread_mutex_unlock(&registry->lock);
+}
+
+void chunk_registry_expire(chunk_registry *registry) {
+    registry_lock(registry);
+    registry_unlock(registry);
+}
+
+/* ------------------------------------------------------------------ the table ---- */
+
+static bool chunk_is_held(const context_chunk *chunk) {
+    return chunk->refs > 0 || chunk->pins > 0 || chunk->kvs_held > 0;
+}
+
+void chunk_requeue(chunk_registry *registry, context_chunk *chunk) {
+    uint64_t order = (uint64_t)priority_of(chunk->kind) << 62 | chunk->last_use;
+    bool wanted = chunk->registered && !chunk_is_held(chunk);
+    if (chunk->eviction.place != 0 && wanted && chunk->eviction.order == order)
+        return;
+    eviction_queue_remove(&registry->chunk_queue, &chunk->eviction);
+    if (wanted)
+        eviction_queue_add(&registry->chunk_queue, &chunk->eviction, order);
+}
+
+context_chunk *chunk_current(const chunk_registry *registry, context_chunk *chunk) {
+    if (chunk == NULL || chunk->registered)
+        return chunk;
+    return digest_map_get(&registry->chunks, chunk->content_id.bytes);
 }
 
 static void chunk_destroy(context_chunk *chunk) {
@@ -111,62 +137,49 @@ static void chunk_destroy(context_chunk *chunk) {
     mem_free(chunk);
 }
 
-void chunk_registry_remove(chunk_registry *registry, context_chunk *chunk) {
+void chunk_unregister(chunk_registry *registry, context_chunk *chunk) {
     assert(chunk->registered);
     while (chunk->kvs != NULL)
-        kv_unregister(registry, chunk->kvs);
+        kv_remove(registry, chunk->kvs);
     digest_map_remove(&registry->chunks, chunk->content_id.bytes);
-    chunk_list_remove(registry, chunk);
-    registry->chunk_count--;
+    if (chunk->previous != NULL)
+        chunk->previous->next = chunk->next;
+    else
+        registry->all_chunks = chunk->next;
+    if (chunk->next != NULL)
+        chunk->next->previous = chunk->previous;
+    chunk->next = chunk->previous = NULL;
+    registry->chunk_tokens -= chunk->token_count;
+    chunk->pins = 0;
     chunk->registered = false;
+    chunk_requeue(registry, chunk);
     if (chunk->refs > 0)
         registry->detached_count++;
     else
         chunk_destroy(chunk);
 }
 
-void chunk_registry_free(chunk_registry *registry) {
-    if (registry == NULL)
-        return;
-    for (uint32_t priority = 0; priority < CHUNK_PRIORITIES; priority++) {
-        while (registry->chunks_by_use[priority].newest != NULL)
-            chunk_registry_remove(registry, registry->chunks_by_use[priority].newest);
-        while (registry->kvs_by_use[priority].newest != NULL) /* template text */
-            kv_unregister(registry, registry->kvs_by_use[priority].newest);
-    }
-    assert(registry->detached_count == 0);
-    digest_map_free(&registry->chunks);
-    digest_map_free(&registry->kvs);
-    mem_free(registry);
+static context_chunk *first_chunk(const chunk_registry *registry) {
+    eviction_entry *entry = eviction_queue_first(&registry->chunk_queue);
+    return entry == NULL ? NULL : (context_chunk *)((char *)entry - offsetof(context_chunk, eviction));
 }
 
-/* ------------------------------------------------------------------ chunks ---- */
-
-static bool chunk_in_use(const context_chunk *chunk) {
-    if (chunk->refs > 0)
-        return true;
-    for (const chunk_kv *kv = chunk->kvs; kv != NULL; kv = kv->next_of_chunk) {
-        if (chunk_kv_in_use(kv))
-            return true;
+/* A batch of the table's least recently used chunks goes, so that the next ones find room at once. */
+static cento_status make_room_in_table(chunk_registry *registry, cento_error *error) {
+    uint32_t chunks_max = registry->options.chunks_max;
+    if (registry->chunks.count < chunks_max)
+        return CENTO_OK;
+    if (first_chunk(registry) == NULL)
+        return error_set(error, CENTO_POOL_FULL,
+                         "all %u chunks that the registry may hold are in use or pinned", chunks_max);
+    for (uint32_t i = 0; i < chunks_max / EVICTION_BATCH + 1 && first_chunk(registry) != NULL; i++) {
+        chunk_unregister(registry, first_chunk(registry));
+        registry->counted.evictions++;
     }
-    return false;
+    return CENTO_OK;
 }
 
-static bool evict_one_chunk(chunk_registry *registry) {
-    for (uint32_t priority = 0; priority < CHUNK_PRIORITIES; priority++) {
-        for (context_chunk *chunk = registry->chunks_by_use[priority].oldest; chunk != NULL;
-             chunk = chunk->newer) {
-            if (chunk_in_use(chunk))
-                continue;
-            chunk_registry_remove(registry, chunk);
-            registry->evictions++;
-            return true;
-        }
-    }
-    return false;
-}
-
-/* At most `bytes` bytes of text, not ending inside a UTF-8 character. */
+/* At most `capacity` bytes with the NUL, not ending inside a UTF-8 character. */
 static void copy_label(char *label, size_t capacity, const char *text) {
     size_t bytes = strlen(text);
     if (bytes >= capacity) {
@@ -193,240 +206,284 @@ static cento_status chunk_create(cento_kind kind, const digest *content_id, cons
     chunk->kind = kind;
     chunk->tokens = copy;
     chunk->token_count = token_count;
-    chunk->registered = true;
-    chunk->created_ns = clock_now_ns();
     *result = chunk;
     return CENTO_OK;
+}
+
+static cento_status register_chunk(chunk_registry *registry, cento_kind kind, const digest *content_id,
+                                   const int32_t *tokens, uint32_t token_count, context_chunk **result,
+                                   cento_error *error) {
+    TRY(make_room_in_table(registry, error));
+    TRY(eviction_queue_reserve(&registry->chunk_queue, registry->chunks.count + 1, error));
+    context_chunk *chunk = NULL;
+    TRY(chunk_create(kind, content_id, tokens, token_count, &chunk, error));
+    cento_status status = digest_map_add(&registry->chunks, chunk->content_id.bytes, chunk, error);
+    if (status != CENTO_OK) {
+        chunk_destroy(chunk);
+        return status;
+    }
+    chunk->registered = true;
+    chunk->created_ns = chunk->last_use_ns = now_ns(registry);
+    chunk->last_use = ++registry->tick;
+    chunk->next = registry->all_chunks;
+    if (chunk->next != NULL)
+        chunk->next->previous = chunk;
+    registry->all_chunks = chunk;
+    registry->chunk_tokens += token_count;
+    *result = chunk;
+    return CENTO_OK;
+}
+
+static void raise_kind(chunk_registry *registry, context_chunk *chunk, cento_kind kind) {
+    if (priority_of(kind) <= priority_of(chunk->kind))
+        return;
+    chunk->kind = kind;
+    for (chunk_kv *kv = chunk->kvs; kv != NULL; kv = kv->next_of_chunk) {
+        if (priority_of(kind) > priority_of(kv->kind))
+            kv_set_kind(registry, kv, kind);
+    }
 }
 
 cento_status chunk_registry_acquire(chunk_registry *registry, cento_kind kind, const digest *content_id,
                                     const int32_t *tokens, uint32_t token_count, const char *label,
                                     context_chunk **result, bool *known, cento_error *error) {
-    context_chunk *chunk = chunk_registry_find(registry, content_id);
-    if (known != NULL)
-        *known = chunk != NULL;
-    if (chunk == NULL) {
-        if (registry->chunk_count >= registry->chunks_max && !evict_one_chunk(registry))
-            return error_set(error, CENTO_POOL_FULL, "all %u chunks that the registry may hold are in use",
-                             registry->chunks_max);
-        TRY(chunk_create(kind, content_id, tokens, token_count, &chunk, error));
-        cento_status status = digest_map_add(&registry->chunks, chunk->content_id.bytes, chunk, error);
-        if (status != CENTO_OK) {
-            chunk_destroy(chunk);
-            return status;
-        }
-        registry->chunk_count++;
-        chunk_list_add(registry, chunk);
-    } else if (priority_of(kind) > priority_of(chunk->kind)) {
-        chunk_list_remove(registry, chunk);
-        chunk->kind = kind;
-        chunk_list_add(registry, chunk);
+    registry_lock(registry);
+    context_chunk *chunk = digest_map_get(&registry->chunks, content_id->bytes);
+    bool found = chunk != NULL;
+    cento_status status = CENTO_OK;
+    if (!found)
+        status = register_chunk(registry, kind, content_id, tokens, token_count, &chunk, error);
+    if (status == CENTO_OK) {
+        raise_kind(registry, chunk, kind);
+        if (label != NULL && chunk->label[0] == '\0')
+            copy_label(chunk->label, sizeof chunk->label, label);
+        chunk->refs++;
+        chunk_requeue(registry, chunk);
+        registry->counted.chunk_hits += found;
+        registry->counted.chunk_misses += !found;
+        *result = chunk;
+        if (known != NULL)
+            *known = found;
     }
-    if (label != NULL && chunk->label[0] == '\0')
-        copy_label(chunk->label, sizeof chunk->label, label);
-    chunk->refs++;
-    *result = chunk;
-    return CENTO_OK;
+    registry_unlock(registry);
+    return status;
+}
+
+context_chunk *chunk_registry_get(chunk_registry *registry, const digest *content_id) {
+    registry_lock(registry);
+    context_chunk *chunk = digest_map_get(&registry->chunks, content_id->bytes);
+    if (chunk != NULL) {
+        chunk->refs++;
+        chunk_requeue(registry, chunk);
+    }
+    registry_unlock(registry);
+    return chunk;
+}
+
+context_chunk *chunk_registry_get_by_content(chunk_registry *registry, const uint8_t *tokenizer_fingerprint,
+                                             const int32_t *tokens, uint32_t token_count) {
+    digest content_id;
+    if (content_id_of(tokenizer_fingerprint, tokens, token_count, &content_id, NULL) != CENTO_OK)
+        return NULL;
+    return chunk_registry_get(registry, &content_id);
 }
 
 void chunk_registry_release(chunk_registry *registry, context_chunk *chunk) {
     if (chunk == NULL)
         return;
+    registry_lock(registry);
     assert(chunk->refs > 0);
-    if (--chunk->refs > 0 || chunk->registered)
-        return;
-    registry->detached_count--;
-    chunk_destroy(chunk);
+    chunk->refs--;
+    if (chunk->registered) {
+        chunk_requeue(registry, chunk);
+    } else if (chunk->refs == 0) {
+        registry->detached_count--;
+        chunk_destroy(chunk);
+    }
+    registry_unlock(registry);
 }
 
 void chunk_registry_touch(chunk_registry *registry, context_chunk *chunk) {
+    registry_lock(registry);
     chunk->uses++;
-    if (!chunk->registered)
-        return;
-    chunk_list_remove(registry, chunk);
-    chunk_list_add(registry, chunk);
+    chunk->last_use_ns = now_ns(registry);
+    chunk->last_use = ++registry->tick;
+    chunk_requeue(registry, chunk);
+    registry_unlock(registry);
 }
 
-context_chunk *chunk_registry_find(const chunk_registry *registry, const digest *content_id) {
-    return digest_map_get(&registry->chunks, content_id->bytes);
-}
+/* ------------------------------------------------------------------ by id ---- */
 
-/* ------------------------------------------------------------------ KV ---- */
-
-chunk_kv *chunk_registry_kv_find(chunk_registry *registry, const digest *kv_id) {
-    chunk_kv *kv = digest_map_get(&registry->kvs, kv_id->bytes);
-    if (kv == NULL) {
-        registry->misses++;
-        return NULL;
-    }
-    registry->hits++;
-    kv->uses++;
-    kv_list_remove(registry, kv);
-    kv_list_add(registry, kv);
-    page_manager_retain(kv->run);
-    return kv;
-}
-
-chunk_kv *chunk_registry_kv_peek(const chunk_registry *registry, const digest *kv_id) {
-    return digest_map_get(&registry->kvs, kv_id->bytes);
-}
-
-cento_status chunk_registry_kv_adopt(chunk_registry *registry, const digest *kv_id, context_chunk *chunk,
-                                     cento_kind kind, page_run *run, uint32_t tokens, uint32_t tokens_ready,
-                                     uint32_t position, cento_error *error) {
-    assert(tokens_ready <= tokens);
-    assert(page_manager_pages_for(registry->pages, tokens) <= run->page_count);
-    assert(chunk == NULL || chunk->registered);
-    chunk_kv *kv = mem_zalloc(1, sizeof *kv);
-    if (kv == NULL)
-        return error_memory(error, sizeof *kv);
-    *kv = (chunk_kv){.kv_id = *kv_id,
-                     .chunk = chunk,
-                     .kind = kind,
-                     .run = run,
-                     .tokens = tokens,
-                     .tokens_ready = tokens_ready,
-                     .position = position,
-                     .registered = true,
-                     .uses = 1};
-    cento_status status = digest_map_add(&registry->kvs, kv->kv_id.bytes, kv, error);
-    if (status != CENTO_OK) {
-        mem_free(kv);
-        return status;
-    }
-    page_manager_set_owner(registry->pages, run, PAGE_CHUNK);
-    if (chunk != NULL) {
-        kv->next_of_chunk = chunk->kvs;
-        chunk->kvs = kv;
-    }
-    registry->kv_count++;
-    kv_list_add(registry, kv);
-    return CENTO_OK;
-}
-
-cento_status chunk_registry_kv_create(chunk_registry *registry, const digest *kv_id, context_chunk *chunk,
-                                      cento_kind kind, uint32_t tokens, uint32_t position, chunk_kv **kv,
-                                      cento_error *error) {
-    uint32_t page_count = page_manager_pages_for(registry->pages, tokens);
-    TRY(chunk_registry_make_room(registry, page_count, error));
-    page_run *run;
-    TRY(page_manager_acquire(registry->pages, PAGE_CHUNK, page_count, &run, error));
-    cento_status status =
-        chunk_registry_kv_adopt(registry, kv_id, chunk, kind, run, tokens, 0, position, error);
-    if (status != CENTO_OK) {
-        page_manager_release(registry->pages, run);
-        return status;
-    }
-    page_manager_retain(run);
-    *kv = digest_map_get(&registry->kvs, kv_id->bytes);
-    return CENTO_OK;
-}
-
-void chunk_registry_kv_release(chunk_registry *registry, chunk_kv *kv) {
-    if (kv == NULL)
-        return;
-    assert(chunk_kv_in_use(kv));
-    page_manager_release(registry->pages, kv->run);
-    if (chunk_kv_in_use(kv))
-        return;
-    if (!kv->registered) {
-        registry->detached_count--;
-        kv_destroy(registry, kv);
-    } else if (kv->tokens_ready == 0) {
-        kv_unregister(registry, kv);
-    }
-}
-
-/* Pages that come free if all KV that nobody uses is evicted. */
-static uint32_t pages_evictable(const chunk_registry *registry) {
-    uint32_t page_count = 0;
-    for (uint32_t priority = 0; priority < CHUNK_PRIORITIES; priority++) {
-        for (const chunk_kv *kv = registry->kvs_by_use[priority].oldest; kv != NULL; kv = kv->newer)
-            page_count += chunk_kv_in_use(kv) ? 0 : kv->run->page_count;
-    }
-    return page_count;
-}
-
-cento_status chunk_registry_make_room(chunk_registry *registry, uint32_t page_count, cento_error *error) {
-    const uint32_t *free_pages = &registry->pages->counts[PAGE_FREE];
-    if (page_count <= *free_pages)
+static cento_status find_chunk(const chunk_registry *registry, const digest *content_id,
+                               context_chunk **chunk, cento_error *error) {
+    *chunk = digest_map_get(&registry->chunks, content_id->bytes);
+    if (*chunk != NULL)
         return CENTO_OK;
-    uint32_t evictable = pages_evictable(registry);
-    if (page_count > *free_pages + evictable)
-        return error_set(
-            error, CENTO_POOL_FULL,
-            "%u KV pages of %u tokens are needed; of the pool's %u, %u are free and %u could be freed",
-            page_count, registry->pages->page_tokens, registry->pages->page_count, *free_pages, evictable);
-    for (uint32_t priority = 0; priority < CHUNK_PRIORITIES; priority++) {
-        chunk_kv *kv = registry->kvs_by_use[priority].oldest;
-        while (kv != NULL && page_count > *free_pages) {
-            chunk_kv *newer = kv->newer;
-            if (!chunk_kv_in_use(kv)) {
-                kv_unregister(registry, kv);
-                registry->evictions++;
-            }
-            kv = newer;
-        }
+    char hex[2 * SHA256_BYTES + 1];
+    sha256_hex(content_id->bytes, hex);
+    return error_set(error, CENTO_NOT_FOUND, "there is no chunk %s", hex);
+}
+
+static void set_pinned(chunk_registry *registry, context_chunk *chunk, bool pinned) {
+    for (chunk_kv *kv = chunk->kvs; kv != NULL; kv = kv->next_of_chunk)
+        kv_pin_path(registry, kv, pinned);
+    chunk_requeue(registry, chunk);
+}
+
+cento_status chunk_registry_pin(chunk_registry *registry, const digest *content_id, cento_error *error) {
+    context_chunk *chunk;
+    registry_lock(registry);
+    cento_status status = find_chunk(registry, content_id, &chunk, error);
+    if (status == CENTO_OK && chunk->pins == UINT32_MAX)
+        status = error_set(error, CENTO_INVALID_ARGUMENT, "the chunk is pinned %u times", chunk->pins);
+    if (status == CENTO_OK && chunk->pins++ == 0)
+        set_pinned(registry, chunk, true);
+    registry_unlock(registry);
+    return status;
+}
+
+static void expect_expiry(chunk_registry *registry, const context_chunk *chunk) {
+    if (chunk->expires_ns != 0 && chunk->expires_ns < registry->next_expiry_ns)
+        registry->next_expiry_ns = chunk->expires_ns;
+}
+
+cento_status chunk_registry_unpin(chunk_registry *registry, const digest *content_id, cento_error *error) {
+    context_chunk *chunk;
+    registry_lock(registry);
+    cento_status status = find_chunk(registry, content_id, &chunk, error);
+    if (status == CENTO_OK && chunk->pins == 0)
+        status = error_set(error, CENTO_INVALID_ARGUMENT, "the chunk is not pinned");
+    if (status == CENTO_OK && --chunk->pins == 0) {
+        set_pinned(registry, chunk, false);
+        expect_expiry(registry, chunk);
+        limit_bytes(registry);
     }
-    assert(page_count <= *free_pages);
+    registry_unlock(registry);
+    return status;
+}
+
+cento_status chunk_registry_set_ttl(chunk_registry *registry, const digest *content_id, uint64_t ttl_ns,
+                                    cento_error *error) {
+    context_chunk *chunk;
+    registry_lock(registry);
+    cento_status status = find_chunk(registry, content_id, &chunk, error);
+    if (status == CENTO_OK) {
+        uint64_t now = now_ns(registry);
+        chunk->expires_ns = ttl_ns == 0 ? 0 : ttl_ns < UINT64_MAX - now ? now + ttl_ns : UINT64_MAX;
+        expect_expiry(registry, chunk);
+    }
+    registry_unlock(registry);
+    return status;
+}
+
+cento_status chunk_registry_remove(chunk_registry *registry, const digest *content_id, cento_error *error) {
+    context_chunk *chunk;
+    registry_lock(registry);
+    cento_status status = find_chunk(registry, content_id, &chunk, error);
+    if (status == CENTO_OK) {
+        chunk_unregister(registry, chunk);
+        limit_bytes(registry); /* what was pinned for its sake no longer is */
+    }
+    registry_unlock(registry);
+    return status;
+}
+
+uint32_t chunk_registry_clear(chunk_registry *registry) {
+    uint32_t removed = 0;
+    registry_lock(registry);
+    while (eviction_queue_first(&registry->kv_queue) != NULL)
+        evict_first(registry);
+    for (; first_chunk(registry) != NULL; removed++)
+        chunk_unregister(registry, first_chunk(registry));
+    registry_unlock(registry);
+    return removed;
+}
+
+/* ------------------------------------------------------------------ what is known ---- */
+
+static void describe(const chunk_registry *registry, const context_chunk *chunk, chunk_entry *entry) {
+    *entry = (chunk_entry){.content_id = chunk->content_id,
+                           .kind = chunk->kind,
+                           .tokens = chunk->token_count,
+                           .users = chunk->refs,
+                           .pins = chunk->pins,
+                           .uses = chunk->uses,
+                           .created_ns = chunk->created_ns,
+                           .last_use_ns = chunk->last_use_ns,
+                           .expires_ns = chunk->expires_ns};
+    memcpy(entry->label, chunk->label, sizeof entry->label);
+    for (const chunk_kv *kv = chunk->kvs; kv != NULL; kv = kv->next_of_chunk) {
+        entry->kv_bytes += kv->run->page_count * registry->options.page_bytes;
+        entry->kv_states++;
+    }
+}
+
+cento_status chunk_registry_describe(chunk_registry *registry, const digest *content_id, chunk_entry *entry,
+                                     cento_error *error) {
+    context_chunk *chunk;
+    registry_lock(registry);
+    cento_status status = find_chunk(registry, content_id, &chunk, error);
+    if (status == CENTO_OK)
+        describe(registry, chunk, entry);
+    registry_unlock(registry);
+    return status;
+}
+
+static int by_last_use(const void *left, const void *right) {
+    const context_chunk *a = *(const context_chunk *const *)left, *b = *(const context_chunk *const *)right;
+    return a->last_use < b->last_use ? 1 : a->last_use > b->last_use ? -1 : 0;
+}
+
+static cento_status list(const chunk_registry *registry, chunk_entry **entries, size_t *count,
+                         cento_error *error) {
+    size_t chunk_count = registry->chunks.count;
+    const context_chunk **chunks = mem_alloc(chunk_count, sizeof *chunks);
+    chunk_entry *described = mem_alloc(chunk_count, sizeof *described);
+    if (chunks == NULL || described == NULL) {
+        mem_free(chunks);
+        mem_free(described);
+        return error_memory(error, chunk_count * sizeof *described);
+    }
+    size_t found = 0;
+    for (const context_chunk *chunk = registry->all_chunks; chunk != NULL; chunk = chunk->next)
+        chunks[found++] = chunk;
+    assert(found == chunk_count);
+    qsort(chunks, found, sizeof *chunks, by_last_use);
+    for (size_t i = 0; i < found; i++)
+        describe(registry, chunks[i], &described[i]);
+    mem_free(chunks);
+    *entries = described;
+    *count = found;
     return CENTO_OK;
 }
 
-/* ------------------------------------------------------------------ invariants ---- */
-
-#define CHECK(condition)                                                                                     \
-    do {                                                                                                     \
-        if (!(condition))                                                                                    \
-            return error_set(error, CENTO_INTERNAL, "chunk_registry: not so: %s", #condition);               \
-    } while (0)
-
-static cento_status check_chunks(const chunk_registry *registry, cento_error *error) {
-    uint32_t chunk_count = 0, kv_count = 0;
-    for (uint32_t priority = 0; priority < CHUNK_PRIORITIES; priority++) {
-        const context_chunk *newer = NULL;
-        for (const context_chunk *chunk = registry->chunks_by_use[priority].newest; chunk != NULL;
-             newer = chunk, chunk = chunk->older) {
-            CHECK(chunk->newer == newer);
-            CHECK(newer == NULL || newer->last_use > chunk->last_use);
-            CHECK(chunk->registered && priority_of(chunk->kind) == priority);
-            CHECK(chunk_registry_find(registry, &chunk->content_id) == chunk);
-            chunk_count++;
-            for (const chunk_kv *kv = chunk->kvs; kv != NULL; kv = kv->next_of_chunk) {
-                CHECK(kv->chunk == chunk && kv->registered);
-                kv_count++;
-            }
-        }
-        CHECK(registry->chunks_by_use[priority].oldest == newer);
-    }
-    CHECK(chunk_count == registry->chunk_count && chunk_count == registry->chunks.count);
-    CHECK(chunk_count <= registry->chunks_max);
-    CHECK(kv_count <= registry->kv_count);
-    return CENTO_OK;
+cento_status chunk_registry_list(chunk_registry *registry, chunk_entry **entries, size_t *count,
+                                 cento_error *error) {
+    registry_lock(registry);
+    cento_status status = list(registry, entries, count, error);
+    registry_unlock(registry);
+    return status;
 }
 
-cento_status chunk_registry_check(const chunk_registry *registry, cento_error *error) {
-    TRY(page_manager_check(registry->pages, error));
-    TRY(check_chunks(registry, error));
-    uint32_t kv_count = 0, page_count = 0;
-    for (uint32_t priority = 0; priority < CHUNK_PRIORITIES; priority++) {
-        const chunk_kv *newer = NULL;
-        for (const chunk_kv *kv = registry->kvs_by_use[priority].newest; kv != NULL;
-             newer = kv, kv = kv->older) {
-            CHECK(kv->newer == newer);
-            CHECK(newer == NULL || newer->last_use > kv->last_use);
-            CHECK(kv->registered && priority_of(kv->kind) == priority);
-            CHECK(digest_map_get(&registry->kvs, kv->kv_id.bytes) == kv);
-            CHECK(kv->run->refs > 0 && kv->run->owner == PAGE_CHUNK);
-            CHECK(kv->tokens_ready <= kv->tokens);
-            CHECK(kv->tokens_ready > 0 || chunk_kv_in_use(kv));
-            CHECK(page_manager_pages_for(registry->pages, kv->tokens) <= kv->run->page_count);
-            kv_count++;
-            page_count += kv->run->page_count;
-        }
-        CHECK(registry->kvs_by_use[priority].oldest == newer);
-    }
-    CHECK(kv_count == registry->kv_count && kv_count == registry->kvs.count);
-    if (registry->detached_count == 0)
-        CHECK(page_count == registry->pages->counts[PAGE_CHUNK]);
-    return CENTO_OK;
+static uint64_t metadata_bytes(const chunk_registry *registry) {
+    return sizeof *registry + (registry->chunks.capacity + registry->kvs.capacity) * sizeof(digest_slot) +
+           (registry->chunk_queue.capacity + registry->kv_queue.capacity) * sizeof(eviction_entry *) +
+           registry->chunks.count * sizeof(context_chunk) + registry->chunk_tokens * sizeof(int32_t) +
+           registry->kvs.count * sizeof(chunk_kv) + page_manager_metadata_bytes(registry->pages) +
+           (registry->tree == NULL ? 0 : prefix_tree_metadata_bytes(registry->tree));
+}
+
+void chunk_registry_read_stats(chunk_registry *registry, chunk_registry_stats *stats) {
+    registry_lock(registry);
+    *stats = registry->counted;
+    stats->chunks = (uint32_t)registry->chunks.count;
+    for (const context_chunk *chunk = registry->all_chunks; chunk != NULL; chunk = chunk->next)
+        stats->chunks_pinned += chunk->pins > 0;
+    stats->kv_states = registry->kv_count;
+    for (int kind = 0; kind < CHUNK_KINDS; kind++)
+        stats->kv_bytes_by_kind[kind] = registry->pages_by_kind[kind] * registry->options.page_bytes;
+    stats->pages_chunk_unused = registry->pages_unused;
+    stats->pages_chunk_used = registry->pages->counts[PAGE_CHUNK] - registry->pages_unused;
+    stats->metadata_bytes = metadata_bytes(registry);
+    registry_unlock(registry);
 }

@@ -48,6 +48,14 @@ cento_status kv_id_of(const kv_scope *scope, kv_basis basis, const digest *paren
     return sha256_final(&hash, id->bytes, error);
 }
 
+cento_status kv_scope_id(const kv_scope *scope, digest *id, cento_error *error) {
+    sha256 hash;
+    sha256_init(&hash);
+    sha256_update_string(&hash, "cento kv scope 1");
+    update_scope(&hash, scope);
+    return sha256_final(&hash, id->bytes, error);
+}
+
 cento_status kv_path_through(const kv_scope *scope, const digest *path, const digest *between_id,
                              const digest *chunk_kv_id, uint32_t skipped_tokens, digest *id,
                              cento_error *error) {

@@ -1,18 +1,18 @@
 /* Registered chunks: the part of the public API that names chunks without a request. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "sequence.h"
 
-static void describe(const cento_engine *engine, const context_chunk *chunk, cento_chunk_info *info) {
-    *info = (cento_chunk_info){.kind = chunk->kind, .tokens = chunk->token_count, .uses = chunk->uses};
-    sha256_hex(chunk->content_id.bytes, info->content_id);
-    memcpy(info->label, chunk->label, sizeof info->label);
-    for (const chunk_kv *kv = chunk->kvs; kv != NULL; kv = kv->next_of_chunk) {
-        info->kv_bytes += (uint64_t)kv->run->page_count * engine->page_bytes;
-        info->kv_states++;
-    }
+static cento_chunk_info info_of(const chunk_entry *entry) {
+    cento_chunk_info info = {.kind = entry->kind,
+                             .tokens = entry->tokens,
+                             .uses = entry->uses,
+                             .kv_bytes = entry->kv_bytes,
+                             .kv_states = entry->kv_states};
+    sha256_hex(entry->content_id.bytes, info.content_id);
+    memcpy(info.label, entry->label, sizeof info.label);
+    return info;
 }
 
 /* The KV of one chunk, computed with nothing before it. */
@@ -50,14 +50,15 @@ static cento_status add(cento_engine *engine, const cento_piece *piece, bool com
         return error_set(error, CENTO_CONTEXT_FULL, "the chunk has %u tokens, the context holds %u",
                          part.token_count, engine->context_tokens_max);
     context_chunk *chunk;
-    bool known;
+    chunk_entry entry;
     TRY(chunk_registry_acquire(engine->registry, piece->kind, &part.content_id, built->tokens.ids,
-                               part.token_count, piece->label, &chunk, &known, error));
-    if (known)
-        engine->registry->hits++;
+                               part.token_count, piece->label, &chunk, NULL, error));
     cento_status status = compute ? compute_alone(engine, piece, built, error) : CENTO_OK;
-    if (status == CENTO_OK && info != NULL)
-        describe(engine, chunk, info);
+    if (status == CENTO_OK && info != NULL) {
+        status = chunk_registry_describe(engine->registry, &part.content_id, &entry, error);
+        if (status == CENTO_OK)
+            *info = info_of(&entry);
+    }
     chunk_registry_release(engine->registry, chunk);
     return status;
 }
@@ -84,40 +85,23 @@ cento_status cento_chunk_remove(cento_engine *engine, const char *content_id, ce
         return error_set(error, CENTO_INVALID_ARGUMENT, "'%.80s' is no content id, expected 64 hex digits",
                          content_id == NULL ? "" : content_id);
     pthread_mutex_lock(&engine->lock);
-    context_chunk *chunk = chunk_registry_find(engine->registry, &id);
-    if (chunk != NULL)
-        chunk_registry_remove(engine->registry, chunk);
+    cento_status status = chunk_registry_remove(engine->registry, &id, error);
     pthread_mutex_unlock(&engine->lock);
-    return chunk == NULL ? error_set(error, CENTO_NOT_FOUND, "there is no chunk %s", content_id) : CENTO_OK;
-}
-
-static int by_last_use(const void *left, const void *right) {
-    const context_chunk *a = *(const context_chunk *const *)left, *b = *(const context_chunk *const *)right;
-    return a->last_use < b->last_use ? 1 : a->last_use > b->last_use ? -1 : 0;
+    return status;
 }
 
 static cento_status list(cento_engine *engine, cento_chunk_info **infos, size_t *count, cento_error *error) {
-    const chunk_registry *registry = engine->registry;
-    size_t chunk_count = registry->chunk_count;
-    const context_chunk **chunks = mem_alloc(chunk_count, sizeof *chunks);
-    cento_chunk_info *described = mem_alloc(chunk_count, sizeof *described);
-    if (chunks == NULL || described == NULL) {
-        mem_free(chunks);
-        mem_free(described);
-        return error_memory(error, chunk_count * sizeof *described);
-    }
-    size_t found = 0;
-    for (uint32_t priority = 0; priority < CHUNK_PRIORITIES; priority++) {
-        const context_chunk *chunk = registry->chunks_by_use[priority].newest;
-        for (; chunk != NULL; chunk = chunk->older)
-            chunks[found++] = chunk;
-    }
-    qsort(chunks, found, sizeof *chunks, by_last_use);
-    for (size_t i = 0; i < found; i++)
-        describe(engine, chunks[i], &described[i]);
-    mem_free(chunks);
+    chunk_entry *entries;
+    size_t entry_count;
+    TRY(chunk_registry_list(engine->registry, &entries, &entry_count, error));
+    cento_chunk_info *described = mem_alloc(entry_count, sizeof *described);
+    for (size_t i = 0; described != NULL && i < entry_count; i++)
+        described[i] = info_of(&entries[i]);
+    mem_free(entries);
+    if (described == NULL)
+        return error_memory(error, entry_count * sizeof *described);
     *infos = described;
-    *count = found;
+    *count = entry_count;
     return CENTO_OK;
 }
 

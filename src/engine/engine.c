@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "cascade/chunk_registry_internal.h"
 
 enum {
     CONTEXT_TOKENS_DEFAULT_MAX = 8192,
@@ -119,8 +120,12 @@ static cento_status load(const cento_options *options, cento_engine *engine, cen
     engine->page_bytes = engine->kv_pool_bytes / page_count;
     TRY(decoder_kv_pool_create(engine->model, page_count, page_tokens, engine->compute_dtype, &engine->pool,
                                error));
-    TRY(page_manager_create(page_count, page_tokens, &engine->pages, error));
-    TRY(chunk_registry_create(engine->pages, CHUNK_REGISTRY_SIZE, &engine->registry, error));
+    const page_manager_options page_options = {
+        .page_count = page_count, .page_tokens = page_tokens, .chunk_page_ratio = 0.5, .borrow = true};
+    TRY(page_manager_create(&page_options, &engine->pages, error));
+    const chunk_registry_options registry_options = {.chunks_max = CHUNK_REGISTRY_SIZE,
+                                                     .page_bytes = engine->page_bytes};
+    TRY(chunk_registry_create(engine->pages, &registry_options, &engine->registry, error));
     TRY(sampler_create(engine->config.vocab_size, &engine->sampler, error));
     return allocate_rows(engine, error);
 }
@@ -202,8 +207,9 @@ cento_sampling cento_engine_sampling(const cento_engine *engine) {
 }
 
 static void add_kv_use(const chunk_registry *registry, uint64_t token_bytes, cento_stats *stats) {
-    for (uint32_t priority = 0; priority < CHUNK_PRIORITIES; priority++) {
-        for (const chunk_kv *kv = registry->kvs_by_use[priority].newest; kv != NULL; kv = kv->older)
+    for (size_t slot = 0; slot < registry->kvs.capacity; slot++) {
+        const chunk_kv *kv = registry->kvs.slots[slot].value;
+        if (kv != NULL)
             stats->kv_logical_bytes += kv->uses * kv->tokens * token_bytes;
     }
 }
@@ -213,8 +219,9 @@ void cento_engine_stats(cento_engine *engine, cento_stats *stats) {
     if (engine == NULL)
         return;
     pthread_mutex_lock(&engine->lock);
-    const chunk_registry *registry = engine->registry;
     const page_manager *pages = engine->pages;
+    chunk_registry_stats counted;
+    chunk_registry_read_stats(engine->registry, &counted);
     const backend_counters *counters = engine->device->ops->counters(engine->device);
     stats->load_ms = engine->load_ms;
     stats->weight_bytes = counters->weight_bytes;
@@ -224,13 +231,13 @@ void cento_engine_stats(cento_engine *engine, cento_stats *stats) {
     stats->pages_total = pages->page_count;
     stats->pages_used = pages->page_count - pages->counts[PAGE_FREE];
     stats->pages_used_chunks = pages->counts[PAGE_CHUNK];
-    stats->chunks = registry->chunk_count;
-    stats->chunk_hits = registry->hits;
-    stats->chunk_misses = registry->misses;
-    stats->chunk_evictions = registry->evictions;
+    stats->chunks = counted.chunks;
+    stats->chunk_hits = counted.kv_hits;
+    stats->chunk_misses = counted.kv_misses;
+    stats->chunk_evictions = counted.evictions;
     stats->forward_tokens = counters->forward_tokens;
     stats->kv_physical_bytes = (uint64_t)stats->pages_used * engine->page_bytes;
-    add_kv_use(registry, engine->page_bytes / pages->page_tokens, stats);
+    add_kv_use(engine->registry, engine->page_bytes / pages->page_tokens, stats);
     stats->model_name = engine->model_name;
     stats->backend = engine->device->ops->describe(engine->device);
     pthread_mutex_unlock(&engine->lock);

@@ -78,8 +78,8 @@ cento_status sequence_reserve(sequence *state, uint32_t answer_tokens, cento_err
     if (needed <= state->own->page_count)
         return CENTO_OK;
     uint32_t missing = needed - state->own->page_count;
-    TRY(chunk_registry_make_room(state->engine->registry, missing, error));
-    return page_manager_extend(pages, state->own, missing, error);
+    /* requests take turns: this one is alone */
+    return chunk_registry_run_grow_alone(state->engine->registry, state->own, missing, error);
 }
 
 /* ------------------------------------------------------------------ what is to be computed ---- */
@@ -175,7 +175,7 @@ cento_status sequence_begin(cento_engine *engine, const prompt *built, const com
         return error_memory(error, (laid_out->node_count + built->part_count) * sizeof(void *));
     TRY(claim_chunks(state, pieces, error));
     TRY(claim_kv(state, error));
-    TRY(page_manager_acquire(engine->pages, PAGE_SEQUENCE, 0, &state->own, error));
+    TRY(chunk_registry_run_create(engine->registry, &state->own, error));
     TRY(sequence_reserve(state, completion_tokens > 0 ? 1 : 0, error));
     return plan_work(state, error);
 }
@@ -363,7 +363,8 @@ static void mark_ready(sequence *state, work_cursor begin, work_cursor end) {
         } else {
             chunk_kv *kv = state->kvs[work->node];
             assert(kv->tokens_ready <= ready && ready <= kv->tokens);
-            kv->tokens_ready = ready;
+            kv->tokens_scheduled = ready;
+            chunk_registry_kv_computed(state->engine->registry, kv, true);
         }
         begin = (work_cursor){begin.work + 1, 0};
     }
@@ -424,9 +425,10 @@ static cento_status keep_answer(sequence *state, const composition_options *opti
     cento_engine *engine = state->engine;
     uint32_t token_count = state->laid_out->own_tokens + (uint32_t)answer_tokens;
     uint32_t ready = state->own_ready < token_count ? state->own_ready : token_count;
+    uint32_t held;
     digest kv_id, content_id;
     TRY(composition_own_id(state->laid_out, state->built, options, answer, answer_tokens, &kv_id, error));
-    if (ready == 0 || chunk_registry_kv_peek(engine->registry, &kv_id) != NULL)
+    if (ready == 0 || chunk_registry_kv_peek(engine->registry, &kv_id, &held))
         return CENTO_OK;
     TRY(content_id_of(options->tokenizer_fingerprint, answer, answer_tokens, &content_id, error));
     context_chunk *chunk;
@@ -457,7 +459,7 @@ void sequence_end(sequence *state) {
         chunk_registry_kv_release(engine->registry, state->kvs[i]);
     for (size_t i = 0; state->chunks != NULL && i < state->built->part_count; i++)
         chunk_registry_release(engine->registry, state->chunks[i]);
-    page_manager_release(engine->pages, state->own);
+    chunk_registry_run_release(engine->registry, state->own);
     mem_free(state->kvs);
     mem_free(state->ready_before);
     mem_free(state->chunks);

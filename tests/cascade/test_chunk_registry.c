@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "cascade/chunk_registry.h"
+#include "cascade/chunk_registry_internal.h"
 
 static cento_error error;
 static const uint8_t tokenizer_a[SHA256_BYTES] = {1}, tokenizer_b[SHA256_BYTES] = {2};
@@ -17,8 +17,11 @@ typedef struct fixture {
 
 static fixture fixture_open(uint32_t page_count, uint32_t chunks_max) {
     fixture opened;
-    ASSERT_OK(page_manager_create(page_count, 16, &opened.pages, &error));
-    ASSERT_OK(chunk_registry_create(opened.pages, chunks_max, &opened.registry, &error));
+    const page_manager_options page_options = {
+        .page_count = page_count, .page_tokens = 16, .chunk_page_ratio = 0.5, .borrow = true};
+    const chunk_registry_options options = {.chunks_max = chunks_max, .page_bytes = 1024};
+    ASSERT_OK(page_manager_create(&page_options, &opened.pages, &error));
+    ASSERT_OK(chunk_registry_create(opened.pages, &options, &opened.registry, &error));
     return opened;
 }
 
@@ -43,7 +46,8 @@ static chunk_kv *add_ready(fixture opened, cento_kind kind, int32_t number, uint
     ASSERT_OK(chunk_registry_acquire(opened.registry, kind, &id, &number, 1, NULL, &chunk, NULL, &error));
     ASSERT_OK(chunk_registry_kv_create(opened.registry, &id, chunk, kind, tokens, 0, &kv, &error));
     ASSERT_OK(chunk_registry_check(opened.registry, &error));
-    kv->tokens_ready = tokens;
+    kv->tokens_scheduled = tokens;
+    chunk_registry_kv_computed(opened.registry, kv, true);
     chunk_registry_kv_release(opened.registry, kv);
     chunk_registry_release(opened.registry, chunk);
     ASSERT_OK(chunk_registry_check(opened.registry, &error));
@@ -51,8 +55,9 @@ static chunk_kv *add_ready(fixture opened, cento_kind kind, int32_t number, uint
 }
 
 static bool is_held(fixture opened, int32_t number) {
+    uint32_t ready;
     digest id = numbered(number);
-    return chunk_registry_kv_peek(opened.registry, &id) != NULL;
+    return chunk_registry_kv_peek(opened.registry, &id, &ready);
 }
 
 static void a_content_id_is_the_documented_hash(void **state) {
@@ -117,7 +122,7 @@ static void known_content_is_one_chunk_whatever_its_kind(void **state) {
     assert_true(known && a == b);
     assert_int_equal(a->kind, CENTO_KIND_SYSTEM); /* the kind that is kept longest */
     assert_string_equal(a->label, "rules");
-    assert_int_equal(opened.registry->chunk_count, 1);
+    assert_int_equal(opened.registry->chunks.count, 1);
     ASSERT_OK(chunk_registry_check(opened.registry, &error));
     chunk_registry_release(opened.registry, a);
     chunk_registry_release(opened.registry, b);
@@ -148,8 +153,8 @@ static void hits_and_misses_are_counted(void **state) {
     add_ready(opened, CENTO_KIND_CONTEXT, 1, 20);
     chunk_kv *kv = chunk_registry_kv_find(opened.registry, &id);
     assert_non_null(kv);
-    assert_int_equal(opened.registry->hits, 1);
-    assert_int_equal(opened.registry->misses, 1);
+    assert_int_equal(opened.registry->counted.kv_hits, 1);
+    assert_int_equal(opened.registry->counted.kv_misses, 1);
     chunk_registry_kv_release(opened.registry, kv);
     fixture_close(opened);
 }
@@ -169,11 +174,11 @@ static void the_least_recently_used_goes_first_within_a_priority(void **state) {
     for (uint32_t evicted = 0; evicted < 6; evicted++) {
         for (uint32_t i = 0; i < 6; i++)
             assert_int_equal(is_held(opened, order[i]), i >= evicted);
-        assert_int_equal(opened.registry->evictions, evicted);
-        ASSERT_OK(chunk_registry_make_room(opened.registry, evicted + 1, &error));
+        assert_int_equal(opened.registry->counted.evictions, evicted);
+        ASSERT_OK(make_room(opened.registry, PAGE_CHUNK, evicted + 1, false, &error));
         ASSERT_OK(chunk_registry_check(opened.registry, &error));
     }
-    assert_int_equal(opened.registry->chunk_count, 6); /* chunks are still known, without KV */
+    assert_int_equal(opened.registry->chunks.count, 6); /* chunks are still known, without KV */
     fixture_close(opened);
 }
 
@@ -184,10 +189,11 @@ static void what_is_in_use_is_never_evicted_and_a_refusal_loses_nothing(void **s
     add_ready(opened, CENTO_KIND_SYSTEM, 2, 32);
     digest id = numbered(1);
     chunk_kv *used = chunk_registry_kv_find(opened.registry, &id);
-    ASSERT_FAILS(CENTO_POOL_FULL, "3 KV pages of 16 tokens are needed; of the pool's 4, 0 are free and 2",
-                 chunk_registry_make_room(opened.registry, 3, &error));
+    ASSERT_FAILS(CENTO_POOL_FULL,
+                 "3 KV pages of 16 tokens are needed, 2 can be had; of the pool's 4, 0 are free",
+                 make_room(opened.registry, PAGE_CHUNK, 3, false, &error));
     assert_true(is_held(opened, 1) && is_held(opened, 2));
-    ASSERT_OK(chunk_registry_make_room(opened.registry, 2, &error));
+    ASSERT_OK(make_room(opened.registry, PAGE_CHUNK, 2, false, &error));
     assert_true(is_held(opened, 1) && !is_held(opened, 2));
     chunk_registry_kv_release(opened.registry, used);
     fixture_close(opened);
@@ -202,9 +208,9 @@ static void what_is_removed_while_in_use_lives_until_its_last_user_is_done(void 
     ASSERT_OK(chunk_registry_acquire(opened.registry, CENTO_KIND_CONTEXT, &id, NULL, 0, NULL, &chunk, NULL,
                                      &error));
     chunk_kv *kv = chunk_registry_kv_find(opened.registry, &id);
-    chunk_registry_remove(opened.registry, chunk);
+    ASSERT_OK(chunk_registry_remove(opened.registry, &id, &error));
     ASSERT_OK(chunk_registry_check(opened.registry, &error));
-    assert_null(chunk_registry_find(opened.registry, &id));
+    assert_null(chunk_registry_get(opened.registry, &id));
     assert_int_equal(opened.pages->counts[PAGE_CHUNK], 4);
     assert_int_equal(chunk->token_count, 1);     /* still readable */
     add_ready(opened, CENTO_KIND_CONTEXT, 2, 0); /* the table goes on */
@@ -231,7 +237,7 @@ static void the_table_holds_no_more_chunks_than_its_limit(void **state) {
     fixture opened = fixture_open(64, 5);
     for (int32_t number = 0; number < 20; number++)
         add_ready(opened, CENTO_KIND_CONTEXT, number, 16);
-    assert_int_equal(opened.registry->chunk_count, 5);
+    assert_int_equal(opened.registry->chunks.count, 5);
     assert_true(is_held(opened, 19) && is_held(opened, 15) && !is_held(opened, 14));
     context_chunk *held[5], *more;
     for (int32_t number = 15; number < 20; number++) {
@@ -263,9 +269,7 @@ static void random_use_keeps_every_invariant(void **state) {
         uint32_t holder = draw / NUMBERS % HOLDERS;
         digest id = numbered(number);
         if (draw / 4096 % 16 == 0) {
-            context_chunk *found = chunk_registry_find(opened.registry, &id);
-            if (found != NULL)
-                chunk_registry_remove(opened.registry, found);
+            (void)chunk_registry_remove(opened.registry, &id, &error);
         } else if (chunks[holder] != NULL) {
             chunk_registry_kv_release(opened.registry, kvs[holder]);
             chunk_registry_release(opened.registry, chunks[holder]);
@@ -281,7 +285,8 @@ static void random_use_keeps_every_invariant(void **state) {
                 uint32_t tokens = 1 + draw / 65536 % 96;
                 ASSERT_OK(chunk_registry_kv_create(opened.registry, &id, chunks[holder], kind, tokens, 0,
                                                    &kvs[holder], &error));
-                kvs[holder]->tokens_ready = draw % 3 == 0 ? 0 : tokens;
+                kvs[holder]->tokens_scheduled = draw % 3 == 0 ? 0 : tokens;
+                chunk_registry_kv_computed(opened.registry, kvs[holder], true);
             }
         }
         ASSERT_OK(chunk_registry_check(opened.registry, &error));
@@ -290,7 +295,7 @@ static void random_use_keeps_every_invariant(void **state) {
         chunk_registry_kv_release(opened.registry, kvs[holder]);
         chunk_registry_release(opened.registry, chunks[holder]);
     }
-    assert_true(opened.registry->evictions > 100 && opened.registry->hits > 100);
+    assert_true(opened.registry->counted.evictions > 100 && opened.registry->counted.kv_hits > 100);
     fixture_close(opened);
 }
 

@@ -4,13 +4,20 @@
  */
 #include "support.h"
 
-#include <stdlib.h>
+#include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "cascade/page_manager.h"
 
 static cento_error error;
+
+/* A pool whose sides may take whatever is free. */
+static cento_status create(uint32_t page_count, uint32_t page_tokens, page_manager **manager) {
+    const page_manager_options options = {
+        .page_count = page_count, .page_tokens = page_tokens, .chunk_page_ratio = 0.5, .borrow = true};
+    return page_manager_create(&options, manager, &error);
+}
 
 static uint64_t random_state = 88172645463325252u;
 static uint32_t random_below(uint32_t bound) {
@@ -23,7 +30,7 @@ static uint32_t random_below(uint32_t bound) {
 static void pages_are_handed_out_once_and_come_back(void **state) {
     (void)state;
     page_manager *manager;
-    ASSERT_OK(page_manager_create(100, 32, &manager, &error));
+    ASSERT_OK(create(100, 32, &manager));
     page_run *a, *b;
     ASSERT_OK(page_manager_acquire(manager, PAGE_CHUNK, 60, &a, &error));
     ASSERT_OK(page_manager_acquire(manager, PAGE_SEQUENCE, 40, &b, &error));
@@ -38,7 +45,7 @@ static void pages_are_handed_out_once_and_come_back(void **state) {
         seen[b->pages[i]] = true;
     }
     page_run *none = NULL;
-    ASSERT_FAILS(CENTO_POOL_FULL, "1 pages of 32 tokens wanted, 0 of 100 are free",
+    ASSERT_FAILS(CENTO_POOL_FULL, "1 pages of 32 tokens wanted, 0 of 100 are free and 0 may be taken",
                  page_manager_acquire(manager, PAGE_CHUNK, 1, &none, &error));
     assert_null(none);
     ASSERT_OK(page_manager_check(manager, &error));
@@ -52,28 +59,80 @@ static void pages_are_handed_out_once_and_come_back(void **state) {
     page_manager_free(manager);
 }
 
-static void pages_live_until_the_last_reference_is_released(void **state) {
+static void each_side_has_its_share_and_borrows_only_if_told_so(void **state) {
+    (void)state;
+    static const struct {
+        uint32_t page_count;
+        double ratio;
+        uint32_t chunk_share;
+    } shares[] = {{100, 0.5, 50}, {100, 0.255, 26}, {3, 0.5, 2}, {2, 0.001, 1}, {10, 0.999, 9}};
+    for (size_t i = 0; i < sizeof shares / sizeof *shares; i++) {
+        for (int borrow = 0; borrow < 2; borrow++) {
+            const page_manager_options options = {.page_count = shares[i].page_count,
+                                                  .page_tokens = 16,
+                                                  .chunk_page_ratio = shares[i].ratio,
+                                                  .borrow = borrow};
+            page_manager *manager;
+            page_run *run, *rest, *none = NULL;
+            uint32_t share = shares[i].chunk_share, others = shares[i].page_count - share;
+            ASSERT_OK(page_manager_create(&options, &manager, &error));
+            assert_int_equal(manager->shares[PAGE_CHUNK], share);
+            assert_int_equal(manager->shares[PAGE_SEQUENCE], others);
+            ASSERT_OK(page_manager_acquire(manager, PAGE_CHUNK, share, &run, &error));
+            assert_int_equal(page_manager_available(manager, PAGE_CHUNK), borrow ? others : 0);
+            assert_int_equal(page_manager_available(manager, PAGE_SEQUENCE), others);
+            assert_int_equal(page_manager_excess(manager, PAGE_CHUNK), 0);
+            if (borrow) {
+                ASSERT_OK(page_manager_extend(manager, run, 1, &error));
+                assert_int_equal(page_manager_excess(manager, PAGE_CHUNK), 1);
+                page_manager_shrink(manager, run, share);
+            } else {
+                ASSERT_FAILS(CENTO_POOL_FULL, "0 may be taken", page_manager_extend(manager, run, 1, &error));
+                assert_int_equal(run->page_count, share);
+            }
+            ASSERT_OK(page_manager_acquire(manager, PAGE_SEQUENCE, others, &rest, &error));
+            ASSERT_FAILS(CENTO_POOL_FULL, "1 pages",
+                         page_manager_acquire(manager, PAGE_SEQUENCE, 1, &none, &error));
+            page_manager_set_owner(manager, rest, PAGE_CHUNK); /* beyond the share */
+            assert_int_equal(page_manager_excess(manager, PAGE_CHUNK), others);
+            assert_int_equal(page_manager_available(manager, PAGE_CHUNK), 0);
+            ASSERT_OK(page_manager_check(manager, &error));
+            page_manager_release(manager, run);
+            page_manager_release(manager, rest);
+            page_manager_free(manager);
+        }
+    }
+}
+
+static void a_run_cut_in_two_keeps_every_page_in_its_place(void **state) {
     (void)state;
     page_manager *manager;
-    ASSERT_OK(page_manager_create(8, 16, &manager, &error));
-    page_run *run;
-    ASSERT_OK(page_manager_acquire(manager, PAGE_CHUNK, 8, &run, &error));
-    page_manager_retain(run);
-    page_manager_retain(run);
-    for (int i = 0; i < 2; i++) {
-        page_manager_release(manager, run);
-        assert_int_equal(manager->counts[PAGE_FREE], 0);
-        ASSERT_OK(page_manager_check(manager, &error));
-    }
+    page_run *run, *head;
+    uint32_t pages[12];
+    ASSERT_OK(create(20, 16, &manager));
+    ASSERT_OK(page_manager_acquire(manager, PAGE_CHUNK, 12, &run, &error));
+    memcpy(pages, run->pages, sizeof pages);
+    ASSERT_OK(page_manager_split(manager, run, 5, &head, &error));
+    ASSERT_OK(page_manager_check(manager, &error));
+    assert_int_equal(head->page_count, 5);
+    assert_int_equal(run->page_count, 7);
+    assert_memory_equal(head->pages, pages, 5 * sizeof *pages);
+    assert_memory_equal(run->pages, pages + 5, 7 * sizeof *pages);
+    assert_int_equal(manager->counts[PAGE_CHUNK], 12);
+    page_manager_drop_head(manager, run, 2);
+    ASSERT_OK(page_manager_check(manager, &error));
+    assert_memory_equal(run->pages, pages + 7, 5 * sizeof *pages);
+    assert_int_equal(manager->counts[PAGE_FREE], 10);
+    page_manager_release(manager, head);
     page_manager_release(manager, run);
-    assert_int_equal(manager->counts[PAGE_FREE], 8);
+    assert_int_equal(manager->counts[PAGE_FREE], 20);
     page_manager_free(manager);
 }
 
 static void a_run_is_contiguous_where_a_gap_fits_and_takes_the_smallest_one(void **state) {
     (void)state;
     page_manager *manager;
-    ASSERT_OK(page_manager_create(200, 32, &manager, &error));
+    ASSERT_OK(create(200, 32, &manager));
     page_run *runs[5];
     static const uint32_t sizes[5] = {20, 5, 10, 8, 30};
     for (int i = 0; i < 5; i++) {
@@ -112,7 +171,6 @@ static void a_run_is_contiguous_where_a_gap_fits_and_takes_the_smallest_one(void
 
 typedef struct twin_run {
     page_run *run; /* NULL: unused entry */
-    uint32_t refs;
     page_state owner;
     uint32_t page_count;
     uint32_t pages[TWIN_PAGES]; /* as seen when they were handed out */
@@ -125,7 +183,6 @@ static void assert_twins_agree(const page_manager *manager, const twin_run *twin
     for (const twin_run *twin = twins; twin < twins + TWIN_RUNS; twin++) {
         if (twin->run == NULL)
             continue;
-        assert_int_equal(twin->run->refs, twin->refs);
         assert_int_equal(twin->run->owner, twin->owner);
         assert_int_equal(twin->run->page_count, twin->page_count);
         for (uint32_t i = 0; i < twin->page_count; i++) {
@@ -145,10 +202,24 @@ static void remember_pages(twin_run *twin) {
         twin->pages[i] = twin->run->pages[i];
 }
 
+static void cut_in_two(page_manager *manager, twin_run *twins, twin_run *twin, uint32_t page_index) {
+    twin_run *head = twins;
+    while (head < twins + TWIN_RUNS && head->run != NULL)
+        head++;
+    if (head == twins + TWIN_RUNS || page_index == 0 || page_index >= twin->page_count)
+        return;
+    ASSERT_OK(page_manager_split(manager, twin->run, page_index, &head->run, &error));
+    head->owner = twin->owner;
+    head->page_count = page_index;
+    memcpy(head->pages, twin->pages, page_index * sizeof *head->pages);
+    twin->page_count -= page_index;
+    memmove(twin->pages, twin->pages + page_index, twin->page_count * sizeof *twin->pages);
+}
+
 static void random_operations_agree_with_a_naive_twin(void **state) {
     (void)state;
     page_manager *manager;
-    ASSERT_OK(page_manager_create(TWIN_PAGES, 32, &manager, &error));
+    ASSERT_OK(create(TWIN_PAGES, 32, &manager));
     static twin_run twins[TWIN_RUNS];
     uint32_t refusals = 0;
     for (int step = 0; step < 100000; step++) {
@@ -161,7 +232,6 @@ static void random_operations_agree_with_a_naive_twin(void **state) {
             assert_int_equal(status, count <= free_pages ? CENTO_OK : CENTO_POOL_FULL);
             refusals += status != CENTO_OK;
             if (status == CENTO_OK) {
-                twin->refs = 1;
                 twin->owner = owner;
                 remember_pages(twin);
                 assert_int_equal(twin->page_count, count);
@@ -170,15 +240,19 @@ static void random_operations_agree_with_a_naive_twin(void **state) {
             uint32_t before = twin->page_count;
             switch (random_below(6)) {
             case 0:
-                page_manager_retain(twin->run);
-                twin->refs++;
+                cut_in_two(manager, twins, twin, count);
                 break;
             case 1:
-            case 2:
                 page_manager_release(manager, twin->run);
-                if (--twin->refs == 0)
-                    memset(twin, 0, sizeof *twin);
+                memset(twin, 0, sizeof *twin);
                 break;
+            case 2: {
+                uint32_t dropped = before < count ? before : count;
+                page_manager_drop_head(manager, twin->run, dropped);
+                twin->page_count -= dropped;
+                memmove(twin->pages, twin->pages + dropped, twin->page_count * sizeof *twin->pages);
+                break;
+            }
             case 3: {
                 cento_status status = page_manager_extend(manager, twin->run, count, &error);
                 assert_int_equal(status, count <= free_pages ? CENTO_OK : CENTO_POOL_FULL);
@@ -206,8 +280,7 @@ static void random_operations_agree_with_a_naive_twin(void **state) {
     }
     assert_true(refusals > 100); /* the pool was full often enough to say something */
     for (twin_run *twin = twins; twin < twins + TWIN_RUNS; twin++) {
-        for (; twin->refs > 0; twin->refs--)
-            page_manager_release(manager, twin->run);
+        page_manager_release(manager, twin->run);
     }
     assert_int_equal(manager->counts[PAGE_FREE], TWIN_PAGES);
     page_manager_free(manager);
@@ -219,17 +292,21 @@ static void a_failed_allocation_changes_nothing(void **state) {
         page_manager *manager = NULL;
         page_run *run = NULL;
         mem_fail_after(countdown);
-        cento_status status = page_manager_create(64, 32, &manager, &error);
+        cento_status status = create(64, 32, &manager);
         if (status == CENTO_OK)
             status = page_manager_acquire(manager, PAGE_CHUNK, 3, &run, &error);
+        page_run *head = NULL;
+        if (status == CENTO_OK)
+            status = page_manager_split(manager, run, 1, &head, &error);
         if (status == CENTO_OK)
             status = page_manager_extend(manager, run, 40, &error);
         mem_fail_after(-1);
         if (manager != NULL)
             ASSERT_OK(page_manager_check(manager, &error));
         if (run != NULL)
-            assert_int_equal(run->page_count, status == CENTO_OK ? 43 : 3);
+            assert_int_equal(run->page_count, status == CENTO_OK ? 42 : head != NULL ? 2 : 3);
         page_manager_release(manager, run);
+        page_manager_release(manager, head);
         page_manager_free(manager);
         if (status == CENTO_OK)
             break;
@@ -240,15 +317,23 @@ static void a_failed_allocation_changes_nothing(void **state) {
 static void absurd_pool_sizes_are_refused(void **state) {
     (void)state;
     page_manager *manager;
-    ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "0 pages", page_manager_create(0, 32, &manager, &error));
-    ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "expected 1 to",
-                 page_manager_create(UINT32_MAX, 32, &manager, &error));
+    ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "0 pages", create(0, 32, &manager));
+    ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "1 pages", create(1, 32, &manager));
+    static const double ratios[] = {0, 1, -0.5, 1.5, NAN};
+    for (size_t i = 0; i < sizeof ratios / sizeof *ratios; i++) {
+        const page_manager_options options = {
+            .page_count = 10, .page_tokens = 16, .chunk_page_ratio = ratios[i], .borrow = true};
+        ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "chunk_page_ratio",
+                     page_manager_create(&options, &manager, &error));
+    }
+    ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "expected 2 to", create(UINT32_MAX, 32, &manager));
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pages_are_handed_out_once_and_come_back),
-        cmocka_unit_test(pages_live_until_the_last_reference_is_released),
+        cmocka_unit_test(each_side_has_its_share_and_borrows_only_if_told_so),
+        cmocka_unit_test(a_run_cut_in_two_keeps_every_page_in_its_place),
         cmocka_unit_test(a_run_is_contiguous_where_a_gap_fits_and_takes_the_smallest_one),
         cmocka_unit_test(random_operations_agree_with_a_naive_twin),
         cmocka_unit_test(a_failed_allocation_changes_nothing),

@@ -285,9 +285,9 @@ static void different_salts_share_nothing(void **state) {
     for (int mode = CENTO_MODE_EXACT; mode <= CENTO_MODE_INDEPENDENT; mode++) {
         cento_engine *engine = tiny_open(&model);
         for (size_t i = 0; i < 4; i++) {
-            uint64_t hits = engine->registry->hits;
+            uint64_t hits = engine->registry->counted.kv_hits;
             cento_result *cold = run(engine, pieces, 3, (cento_mode)mode, salts[i]);
-            assert_int_equal(engine->registry->hits, hits);
+            assert_int_equal(engine->registry->counted.kv_hits, hits);
             assert_int_equal(cold->usage.cached_tokens, 0);
             cento_result *warm = run(engine, pieces, 3, (cento_mode)mode, salts[i]);
             assert_true(warm->usage.cached_tokens > 0);
@@ -364,7 +364,7 @@ static void a_request_that_can_never_fit_is_refused_with_numbers_and_loses_nothi
     assert_null(result);
     assert_whole(engine);
     assert_int_equal(engine->pages->counts[PAGE_CHUNK], used);
-    assert_int_equal(engine->registry->evictions, 0);
+    assert_int_equal(engine->registry->counted.evictions, 0);
     cento_result *warm = run(engine, small, 2, CENTO_MODE_EXACT, NULL);
     assert_true(warm->usage.cached_tokens > 0);
     cento_result_free(warm);
@@ -395,9 +395,9 @@ static void eviction_under_a_small_pool_gives_the_same_answers(void **state) {
         cento_result_free(expected);
         cento_result_free(result);
     }
-    assert_true(small->registry->evictions > 10);
-    assert_true(small->registry->hits > 10); /* the system node outlives the rest */
-    assert_int_equal(large->registry->evictions, 0);
+    assert_true(small->registry->counted.evictions > 10);
+    assert_true(small->registry->counted.kv_hits > 10); /* the system node outlives the rest */
+    assert_int_equal(large->registry->counted.evictions, 0);
     tiny_close(small);
     tiny_close(large);
 }
