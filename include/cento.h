@@ -53,7 +53,8 @@ extern "C" {
     X(TEMPLATE, 9, "the chat template failed")                                                               \
     X(CANCELLED, 10, "cancelled by the caller")                                                              \
     X(BACKEND, 11, "the compute backend failed")                                                             \
-    X(INTERNAL, 12, "a defect in cento")
+    X(INTERNAL, 12, "a defect in cento")                                                                     \
+    X(QUEUE_FULL, 13, "too many requests are waiting")
 
 typedef enum cento_status {
 #define CENTO_STATUS_ENUM(name, value, message) CENTO_##name = value,

@@ -1,0 +1,792 @@
+/*
+ * Promises of the scheduler: that an answer does not depend on what else runs, what is cached, or how often a
+ * sequence was preempted; that what is shared is computed once; who goes first, and that nobody waits for
+ * ever.
+ */
+#include "fake_model.h"
+
+#include "base/clock.h"
+
+enum { SYSTEM = 1000, QUERY = 2000, GLUE = 3000, TAIL = 3100 }; /* first token ids */
+
+/* Template, system prompt, documents (by their first token ids, 20 tokens each), query, generation prompt. */
+static void build_chat(fake_job *job, const int32_t *documents, size_t document_count, int32_t query) {
+    fake_template(job, GLUE, 2);
+    fake_piece(job, CENTO_KIND_SYSTEM, SYSTEM, 9);
+    fake_template(job, GLUE + 10, 3);
+    for (size_t i = 0; i < document_count; i++) {
+        fake_piece(job, CENTO_KIND_CONTEXT, documents[i], 20);
+        fake_template(job, GLUE + 20, 1);
+    }
+    fake_piece(job, CENTO_KIND_QUERY, query, 5);
+    fake_template(job, TAIL, 3);
+}
+
+static fake_job chat(const int32_t *documents, size_t document_count, int32_t query, cento_mode mode,
+                     uint32_t answer_tokens) {
+    fake_job job = {0};
+    build_chat(&job, documents, document_count, query);
+    fake_prepare(&job, mode, 3, mode != CENTO_MODE_EXACT, NULL, answer_tokens);
+    return job;
+}
+
+static const int32_t ab[] = {100, 200}, ba[] = {200, 100}, abc[] = {100, 200, 300}, aa[] = {100, 100};
+static const cento_mode modes[] = {CENTO_MODE_EXACT, CENTO_MODE_INDEPENDENT, CENTO_MODE_LINK};
+
+static fake_model open_model(uint32_t page_count) {
+    return fake_open((fake_options){.page_count = page_count, .page_tokens = 8});
+}
+
+static void run_one(fake_model *model, fake_job *job) {
+    fake_submit(model, job);
+    fake_run(model);
+    assert_true(job->done && !job->failed);
+}
+
+/* ------------------------------------------------------------------ answers ---- */
+
+static void a_sequence_alone_gives_what_its_mode_promises(void **state) {
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        fake_model model = open_model(64);
+        fake_job job = chat(aa, 2, QUERY, modes[i], 10); /* the same document in two places */
+        run_one(&model, &job);
+        assert_int_equal(job.answer_tokens, 10);
+        fake_free(&model, &job);
+        fake_close(&model);
+    }
+}
+
+static void a_warm_prompt_gives_the_cold_answer_and_computes_only_its_end(void **state) {
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        fake_model model = open_model(64);
+        fake_job cold = chat(ab, 2, QUERY, modes[i], 6), warm = chat(ab, 2, QUERY, modes[i], 6);
+        run_one(&model, &cold);
+        run_one(&model, &warm);
+        uint32_t prompt = cold.layout.prompt_tokens;
+        uint32_t link_heads = modes[i] == CENTO_MODE_LINK ? 6 : 0; /* computed twice */
+        assert_int_equal(cold.rows_computed, prompt + link_heads + 5);
+        if (modes[i] == CENTO_MODE_EXACT) /* the answer is in the tree as well, but for its last token */
+            assert_int_equal(warm.rows_computed, 1 + 5);
+        else
+            assert_int_equal(warm.rows_computed, cold.layout.own_tokens + 5);
+        fake_free(&model, &cold);
+        fake_free(&model, &warm);
+        fake_close(&model);
+    }
+}
+
+static void batched_sequences_of_all_modes_give_what_each_gives_alone(void **state) {
+    (void)state;
+    enum { JOBS = 12 };
+    fake_model model = open_model(200);
+    fake_job jobs[JOBS];
+    for (int i = 0; i < JOBS; i++) {
+        jobs[i] = chat(i % 2 ? ab : ba, 2, QUERY + i / 6, modes[i % 3], 4 + (uint32_t)i);
+        fake_submit(&model, &jobs[i]);
+    }
+    fake_run(&model);
+    assert_int_equal(model.finished, JOBS);
+    for (int i = 0; i < JOBS; i++)
+        fake_free(&model, &jobs[i]);
+    fake_close(&model);
+}
+
+static void the_next_turn_of_a_conversation_computes_only_its_new_tokens(void **state) {
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        fake_model model = open_model(64);
+        fake_job first = chat(ab, 2, QUERY, modes[i], 7);
+        run_one(&model, &first);
+        fake_job second = {0};
+        build_chat(&second, ab, 2, QUERY);
+        fake_add(&second, CENTO_KIND_OUTPUT, false, first.expected, 7);
+        fake_template(&second, GLUE + 30, 2);
+        fake_piece(&second, CENTO_KIND_QUERY, QUERY + 50, 6);
+        fake_template(&second, TAIL, 3);
+        fake_prepare(&second, modes[i], 3, modes[i] != CENTO_MODE_EXACT, NULL, 4);
+        run_one(&model, &second);
+        /* the answer's last token, glue, query, generation prompt; then the answer */
+        assert_int_equal(second.rows_computed, 1 + 2 + 6 + 3 + 3);
+        fake_free(&model, &first);
+        fake_free(&model, &second);
+        fake_close(&model);
+    }
+}
+
+static void another_salt_shares_nothing(void **state) {
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        fake_model model = open_model(128);
+        static const char *const salts[] = {NULL, "", "x"};
+        fake_job jobs[3] = {0};
+        for (int salt = 0; salt < 3; salt++) {
+            build_chat(&jobs[salt], ab, 2, QUERY);
+            fake_prepare(&jobs[salt], modes[i], 3, false, salts[salt], 3);
+            fake_submit(&model, &jobs[salt]);
+        }
+        fake_run(&model);
+        for (int salt = 0; salt < 3; salt++) {
+            assert_int_equal(jobs[salt].rows_computed,
+                             jobs[salt].layout.prompt_tokens + (i == 2 ? 6 : 0) + 2);
+            fake_free(&model, &jobs[salt]);
+        }
+        fake_close(&model);
+    }
+}
+
+static void prompts_that_part_within_a_page_share_up_to_there(void **state) {
+    (void)state;
+    fake_model model = open_model(64);
+    fake_job a = {0}, b = {0}, c = {0};
+    fake_piece(&a, CENTO_KIND_SYSTEM, SYSTEM, 30);
+    fake_piece(&b, CENTO_KIND_SYSTEM, SYSTEM, 21); /* 21 of 30 in common: two pages, five tokens copied */
+    fake_piece(&b, CENTO_KIND_QUERY, QUERY, 9);
+    fake_piece(&c, CENTO_KIND_SYSTEM, SYSTEM, 12);
+    fake_template(&c, TAIL, 2); /* own: one page of the path, four tokens copied */
+    fake_prepare(&a, CENTO_MODE_EXACT, 0, false, NULL, 3);
+    fake_prepare(&b, CENTO_MODE_EXACT, 0, false, NULL, 3);
+    fake_prepare(&c, CENTO_MODE_EXACT, 0, false, NULL, 3);
+    run_one(&model, &a);
+    run_one(&model, &b);
+    assert_int_equal(b.rows_computed, 9 + 2);
+    assert_int_equal(model.copies, 1);
+    run_one(&model, &c);
+    assert_int_equal(c.rows_computed, 2 + 2);
+    assert_int_equal(model.copies, 2);
+    fake_free(&model, &a);
+    fake_free(&model, &b);
+    fake_free(&model, &c);
+    fake_close(&model);
+}
+
+static void a_prompt_that_ends_with_a_chunk_computes_its_last_token_again(void **state) {
+    (void)state;
+    for (uint32_t anchored = 0; anchored < 2; anchored++) {
+        for (size_t i = 1; i < 3; i++) {
+            fake_model model = open_model(64);
+            fake_job jobs[2] = {0};
+            for (int j = 0; j < 2; j++) {
+                fake_piece(&jobs[j], CENTO_KIND_SYSTEM, SYSTEM, 5);
+                fake_piece(&jobs[j], CENTO_KIND_CONTEXT, 100, 20);
+                fake_piece(&jobs[j], CENTO_KIND_CONTEXT, 200, 10);
+                fake_prepare(&jobs[j], modes[i], 4, anchored != 0, NULL, 5);
+                run_one(&model, &jobs[j]);
+            }
+            assert_int_equal(jobs[0].rows_computed, 35 + (i == 2 ? 8 : 0) + 1 + 4);
+            assert_int_equal(jobs[1].rows_computed, 1 + 4);
+            fake_free(&model, &jobs[0]);
+            fake_free(&model, &jobs[1]);
+            fake_close(&model);
+        }
+    }
+}
+
+/* ------------------------------------------------------------------ sharing ---- */
+
+static void what_two_prompts_share_is_computed_once_in_one_pass(void **state) {
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        fake_model model = fake_open(
+            (fake_options){.page_count = 128, .page_tokens = 8, .scheduler.max_batched_tokens = 200});
+        fake_job a = chat(ab, 2, QUERY, modes[i], 2), b = chat(ab, 2, QUERY + 40, modes[i], 2);
+        fake_submit(&model, &a);
+        fake_submit(&model, &b);
+        assert_true(fake_step(&model));
+        uint32_t prompt = a.layout.prompt_tokens; /* they part where the query begins */
+        uint32_t link_heads = i == 2 ? 6 : 0;
+        /* what is computed in place behind documents and ends with the query is one node; in exact, what
+         * stands behind the last document */
+        uint32_t parting = modes[i] == CENTO_MODE_EXACT ? 1 + 5 + 3 : 2 + 5 + 3 + link_heads;
+        assert_int_equal(model.rows, prompt + link_heads + parting);
+        fake_run(&model);
+        assert_int_equal(model.finished, 2);
+        fake_free(&model, &a);
+        fake_free(&model, &b);
+        fake_close(&model);
+    }
+}
+
+static void a_shared_document_goes_before_what_only_one_needs(void **state) {
+    (void)state;
+    /* a's own document stands before the shared one in its prompt; the budget is what is shared */
+    static const int32_t first[] = {400, 100}, second[] = {100};
+    fake_model model =
+        fake_open((fake_options){.page_count = 128, .page_tokens = 8, .scheduler.max_batched_tokens = 34});
+    fake_job a = chat(first, 2, QUERY, CENTO_MODE_INDEPENDENT, 2);
+    fake_job b = chat(second, 1, QUERY + 40, CENTO_MODE_INDEPENDENT, 2);
+    fake_submit(&model, &a);
+    fake_submit(&model, &b);
+    assert_true(fake_step(&model));
+    uint32_t ready = 0, node = 0;
+    while (!b.layout.nodes[node].apart)
+        node++;
+    assert_true(chunk_registry_kv_peek(model.registry, &b.layout.nodes[node].kv_id, &ready));
+    assert_int_equal(ready, 20);
+    fake_run(&model);
+    fake_free(&model, &a);
+    fake_free(&model, &b);
+    fake_close(&model);
+}
+
+static void tokens_computed_are_counted_where_they_stand_in_the_prompt(void **state) {
+    (void)state;
+    fake_model model = open_model(64);
+    fake_job job = chat(aa, 2, QUERY, CENTO_MODE_LINK, 1);
+    fake_submit(&model, &job);
+    cascade_step step;
+    ASSERT_OK(cascade_scheduler_step(model.scheduler, &step, &error));
+    fake_forward(&model, &step);
+    cascade_scheduler_computed(model.scheduler, &step, true);
+    if (step.logit_count == 0) {
+        ASSERT_OK(cascade_scheduler_step(model.scheduler, &step, &error));
+        fake_forward(&model, &step);
+        cascade_scheduler_computed(model.scheduler, &step, true);
+    }
+    const uint8_t *counts = job.sequence.row_counts;
+    uint32_t documents[2] = {job.parts[3].token_begin, job.parts[5].token_begin}, sum = 0;
+    for (uint32_t i = 0; i < job.layout.prompt_tokens; i++) {
+        uint32_t expected = 1;
+        if (i >= documents[0] && i < documents[0] + 3)
+            expected = 2; /* apart, and in place */
+        if (i >= documents[1] + 3 && i < documents[1] + 20)
+            expected = 0; /* computed at its first place */
+        assert_int_equal(counts[i], expected);
+        sum += counts[i];
+    }
+    assert_int_equal(sum, job.sequence.rows_computed);
+    assert_int_equal(job.sequence.computed_count, job.layout.prompt_tokens);
+    fake_sample_step(&model, &step);
+    fake_free(&model, &job);
+    fake_close(&model);
+}
+
+/* ------------------------------------------------------------------ budget ---- */
+
+static void a_long_prefill_does_not_stop_those_that_decode(void **state) {
+    (void)state;
+    fake_model model = fake_open((fake_options){
+        .page_count = 128, .page_tokens = 8, .scheduler = {.max_sequences = 4, .max_batched_tokens = 16}});
+    fake_job talker = chat(ab, 1, QUERY, CENTO_MODE_EXACT, 40), reader = {0};
+    fake_submit(&model, &talker);
+    while (talker.sequence.token_count == talker.sequence.prompt_tokens)
+        assert_true(fake_step(&model));
+    fake_piece(&reader, CENTO_KIND_QUERY, QUERY + 100, 300);
+    fake_prepare(&reader, CENTO_MODE_EXACT, 0, false, NULL, 2);
+    fake_submit(&model, &reader);
+    for (uint32_t i = 0; i < 20; i++) { /* each step: a row of the one, fifteen of the other */
+        uint32_t before = talker.sequence.token_count;
+        uint64_t rows = model.rows;
+        assert_true(fake_step(&model));
+        assert_int_equal(talker.sequence.token_count, before + 1);
+        assert_int_equal(model.rows - rows, 16);
+    }
+    assert_int_equal(reader.sequence.token_count, 302 - 1);
+    fake_run(&model);
+    fake_free(&model, &talker);
+    fake_free(&model, &reader);
+    fake_close(&model);
+}
+
+static void any_budget_gives_the_same_answers(void **state) {
+    (void)state;
+    for (uint32_t budget = 3; budget < 90; budget += budget < 12 ? 1 : 19) {
+        fake_model model = fake_open((fake_options){
+            .page_count = 200, .page_tokens = 4, .scheduler = {3, .max_batched_tokens = budget}});
+        fake_job jobs[6];
+        for (int i = 0; i < 6; i++) {
+            jobs[i] = chat(i % 2 ? abc : aa, i % 2 ? 3 : 2, QUERY + i / 4, modes[i % 3], 5);
+            fake_submit(&model, &jobs[i]);
+        }
+        fake_run(&model);
+        assert_int_equal(model.finished, 6);
+        for (int i = 0; i < 6; i++)
+            fake_free(&model, &jobs[i]);
+        fake_close(&model);
+    }
+}
+
+/* ------------------------------------------------------------------ preemption ---- */
+
+static void a_preempted_sequence_is_restored_with_the_same_answer(void **state) {
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        fake_model model = open_model(24);
+        fake_job jobs[3];
+        for (int j = 0; j < 3; j++) {
+            jobs[j] = chat(ab, 2, QUERY + 30 * j, modes[i], 60);
+            fake_submit(&model, &jobs[j]);
+        }
+        fake_run(&model);
+        scheduler_stats stats;
+        cascade_scheduler_read_stats(model.scheduler, &stats);
+        assert_int_equal(model.finished, 3);
+        assert_true(stats.preemptions > 0 && stats.restorations == stats.preemptions);
+        assert_int_equal(jobs[0].preemptions, 0); /* the oldest always goes on */
+        for (int j = 0; j < 3; j++)
+            fake_free(&model, &jobs[j]);
+        fake_close(&model);
+    }
+}
+
+static void what_survives_of_a_preempted_run_is_not_computed_again(void **state) {
+    (void)state;
+    fake_model model = open_model(64);
+    fake_job low = chat(ab, 2, QUERY, CENTO_MODE_EXACT, 30), high = {0};
+    fake_submit(&model, &low);
+    for (int i = 0; i < 20; i++)
+        assert_true(fake_step(&model));
+    fake_piece(&high, CENTO_KIND_QUERY, QUERY + 500, 420); /* 53 of 64 pages, own page aside */
+    fake_prepare(&high, CENTO_MODE_EXACT, 0, false, NULL, 2);
+    high.sequence.priority = 1;
+    fake_submit(&model, &high);
+    fake_run(&model);
+    assert_true(low.done && high.done);
+    assert_int_equal(low.preemptions, 1);
+    assert_true(low.rows_computed > low.layout.prompt_tokens + 29);       /* some was evicted */
+    assert_true(low.rows_computed < 2 * (low.layout.prompt_tokens + 18)); /* not all */
+    fake_free(&model, &low);
+    fake_free(&model, &high);
+    fake_close(&model);
+}
+
+static void two_big_sequences_do_not_preempt_each_other_for_ever(void **state) {
+    (void)state;
+    for (uint32_t fixed = 0; fixed < 2; fixed++) {
+        fake_model model = fake_open((fake_options){
+            .page_count = 40, .page_tokens = 4, .fixed_shares = fixed != 0, .chunk_page_ratio = 0.25});
+        fake_job jobs[2] = {0};
+        for (int i = 0; i < 2; i++) { /* either one needs almost all pages at its end */
+            fake_piece(&jobs[i], CENTO_KIND_QUERY, QUERY + 100 * i, 20);
+            fake_prepare(&jobs[i], CENTO_MODE_EXACT, 0, false, NULL, 110);
+            fake_submit(&model, &jobs[i]);
+        }
+        fake_run(&model);
+        assert_int_equal(model.finished, 2);
+        assert_int_equal(jobs[0].preemptions, 0);
+        assert_true(jobs[1].preemptions > 0);
+        assert_true(model.steps < 400); /* each step, the first or only one went on */
+        fake_free(&model, &jobs[0]);
+        fake_free(&model, &jobs[1]);
+        fake_close(&model);
+    }
+}
+
+static void a_sequence_that_is_alone_and_gets_no_page_fails_with_the_numbers(void **state) {
+    (void)state;
+    for (uint32_t fixed = 0; fixed < 2; fixed++) {
+        fake_model model =
+            fake_open((fake_options){.page_count = 10, .page_tokens = 4, .fixed_shares = fixed != 0});
+        fake_job job = {0}, next = {0};
+        fake_piece(&job, CENTO_KIND_QUERY, QUERY, 11);
+        fake_prepare(&job, CENTO_MODE_EXACT, 0, false, NULL, 80);
+        fake_piece(&next, CENTO_KIND_QUERY, QUERY + 100, 11);
+        fake_prepare(&next, CENTO_MODE_EXACT, 0, false, NULL, 5);
+        fake_submit(&model, &job);
+        fake_submit(&model, &next);
+        fake_run(&model);
+        assert_true(job.failed && !job.done);
+        assert_true(next.done); /* and others go on */
+        fake_free(&model, &job);
+        fake_free(&model, &next);
+        fake_close(&model);
+    }
+}
+
+/* ------------------------------------------------------------------ order ---- */
+
+static fake_job question(int32_t first, uint32_t token_count, uint32_t answer_tokens, int32_t priority) {
+    fake_job job = {0};
+    fake_piece(&job, CENTO_KIND_QUERY, first, token_count);
+    fake_prepare(&job, CENTO_MODE_EXACT, 0, false, NULL, answer_tokens);
+    job.sequence.priority = priority;
+    return job;
+}
+
+static void higher_priority_is_admitted_first_and_then_age(void **state) {
+    (void)state;
+    fake_model model =
+        fake_open((fake_options){.page_count = 64, .page_tokens = 8, .scheduler = {.max_sequences = 1, 64}});
+    fake_job jobs[4];
+    static const int32_t priorities[4] = {0, -1, 0, 2};
+    static const int order[4] = {3, 0, 2, 1};
+    for (int i = 0; i < 4; i++) {
+        jobs[i] = question(QUERY + 100 * i, 10, 3, priorities[i]);
+        fake_submit(&model, &jobs[i]);
+    }
+    for (int i = 0; i < 4; i++) {
+        assert_true(fake_step(&model));
+        for (int later = i + 1; later < 4; later++)
+            assert_int_equal(jobs[order[later]].sequence.state, SEQUENCE_WAITING);
+        while (!jobs[order[i]].done)
+            assert_true(fake_step(&model));
+    }
+    for (int i = 0; i < 4; i++)
+        fake_free(&model, &jobs[i]);
+    fake_close(&model);
+}
+
+static void a_higher_priority_takes_slot_and_pages_of_a_lower_one(void **state) {
+    (void)state;
+    fake_model model =
+        fake_open((fake_options){.page_count = 64, .page_tokens = 8, .scheduler = {.max_sequences = 2, 64}});
+    fake_job low = question(QUERY, 10, 30, 0), lower = question(QUERY + 100, 10, 30, -1),
+             high = question(QUERY + 200, 10, 5, 1);
+    fake_submit(&model, &low);
+    fake_submit(&model, &lower);
+    for (int i = 0; i < 5; i++)
+        assert_true(fake_step(&model));
+    fake_submit(&model, &high);
+    assert_true(fake_step(&model));
+    assert_int_equal(high.sequence.state, SEQUENCE_DECODE);
+    assert_int_equal(low.sequence.state, SEQUENCE_DECODE);
+    assert_int_equal(lower.sequence.state, SEQUENCE_WAITING);
+    fake_run(&model);
+    assert_true(low.done && lower.done && high.done);
+    assert_int_equal(lower.preemptions, 1);
+    fake_free(&model, &low);
+    fake_free(&model, &lower);
+    fake_free(&model, &high);
+    fake_close(&model);
+}
+
+static void sharing_may_overtake_but_nobody_is_overtaken_more_often_than_the_limit(void **state) {
+    (void)state;
+    enum { LIMIT = 5, SHARERS = 20 };
+    fake_model model = fake_open((fake_options){
+        .page_count = 200, .page_tokens = 8, .scheduler = {.max_sequences = 2, 64, .overtaken_max = LIMIT}});
+    fake_job first = chat(ab, 2, QUERY, CENTO_MODE_INDEPENDENT, 200);
+    fake_job stranger = question(QUERY + 500, 10, 3, 0);
+    fake_job sharers[SHARERS];
+    fake_submit(&model, &first);
+    fake_job filler = question(QUERY + 700, 10, 3, 0);
+    fake_submit(&model, &filler);
+    assert_true(fake_step(&model));
+    fake_submit(&model, &stranger);
+    for (int i = 0; i < SHARERS; i++) {
+        sharers[i] = chat(ab, 2, QUERY + 10 + 5 * i, CENTO_MODE_INDEPENDENT, 2);
+        fake_submit(&model, &sharers[i]);
+    }
+    uint32_t finished_before = 0;
+    while (!stranger.done) {
+        assert_true(fake_step(&model));
+        finished_before = 0;
+        for (int i = 0; i < SHARERS; i++)
+            finished_before += sharers[i].done;
+        assert_true(stranger.done || stranger.sequence.overtaken <= LIMIT);
+    }
+    assert_int_equal(finished_before, LIMIT); /* they did run with what they share, and then no more */
+    fake_run(&model);
+    scheduler_stats stats;
+    cascade_scheduler_read_stats(model.scheduler, &stats);
+    assert_int_equal(stats.overtakings, LIMIT);
+    assert_int_equal(model.finished, SHARERS + 3);
+    for (int i = 0; i < SHARERS; i++)
+        fake_free(&model, &sharers[i]);
+    fake_free(&model, &first);
+    fake_free(&model, &filler);
+    fake_free(&model, &stranger);
+    fake_close(&model);
+}
+
+/* ------------------------------------------------------------------ limits ---- */
+
+static void what_can_never_fit_is_refused_with_the_numbers(void **state) {
+    (void)state;
+    fake_model model =
+        fake_open((fake_options){.page_count = 10,
+                                 .page_tokens = 4,
+                                 .scheduler = {2, 16, .max_waiting = 1, .context_tokens_max = 60}});
+    fake_job big = question(QUERY, 41, 1, 0), fits = question(QUERY, 36, 1, 0),
+             many = question(QUERY, 5, 2, 0), late = question(QUERY, 5, 2, 0),
+             deep = question(QUERY, 5, 60, 0);
+    assert_int_equal(fake_try_submit(&model, &big), CENTO_POOL_FULL);
+    assert_non_null(strstr(error.message, "a prompt of 41 tokens needs 10 KV pages of 4 tokens, and 1"));
+    assert_non_null(strstr(error.message, "the pool has 10"));
+    assert_int_equal(fake_try_submit(&model, &deep), CENTO_CONTEXT_FULL);
+    assert_non_null(
+        strstr(error.message, "a prompt of 5 tokens and an answer of at most 60, the context holds 60"));
+    fake_submit(&model, &fits);
+    assert_int_equal(fake_try_submit(&model, &many), CENTO_QUEUE_FULL);
+    assert_non_null(strstr(error.message, "1 requests are waiting, of at most 1"));
+    assert_int_equal(many.sequence.state, SEQUENCE_NEW);
+    assert_true(fake_step(&model));
+    fake_submit(&model, &late); /* the other one runs now */
+    fake_run(&model);
+    assert_true(fits.done && late.done);
+    fake_free(&model, &big);
+    fake_free(&model, &fits);
+    fake_free(&model, &many);
+    fake_free(&model, &late);
+    fake_free(&model, &deep);
+    fake_close(&model);
+}
+
+static void absurd_options_are_refused(void **state) {
+    (void)state;
+    fake_model model = open_model(8);
+    cascade_scheduler *refused;
+    const scheduler_options good = {4, 16, 8, 0, 100, true};
+    scheduler_options options = good;
+    options.max_sequences = 0;
+    ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "max_sequences is 0",
+                 cascade_scheduler_create(&options, model.registry, model.tree, &refused, &error));
+    options = good;
+    options.max_batched_tokens = 3;
+    ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "max_batched_tokens 3",
+                 cascade_scheduler_create(&options, model.registry, model.tree, &refused, &error));
+    options = good;
+    options.max_waiting = 0;
+    ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "max_waiting is 0",
+                 cascade_scheduler_create(&options, model.registry, model.tree, &refused, &error));
+    fake_close(&model);
+}
+
+static void fixed_shares_are_kept(void **state) {
+    (void)state;
+    fake_model model = fake_open(
+        (fake_options){.page_count = 40, .page_tokens = 4, .fixed_shares = true, .scheduler = {4, 32}});
+    fake_job jobs[8];
+    for (int i = 0; i < 8; i++) {
+        jobs[i] = question(QUERY + 30 * i, 12 + (uint32_t)i, 25, 0);
+        fake_submit(&model, &jobs[i]);
+    }
+    do {
+        assert_true(model.pages->counts[PAGE_CHUNK] <= 20 && model.pages->counts[PAGE_SEQUENCE] <= 20);
+    } while (fake_step(&model));
+    assert_int_equal(model.finished, 8);
+    fake_job big = question(QUERY, 84, 1, 0);
+    assert_int_equal(fake_try_submit(&model, &big), CENTO_POOL_FULL);
+    assert_non_null(strstr(error.message, "needs 21 KV pages of 4 tokens"));
+    assert_non_null(strstr(error.message, "chunks have 20 of the pool's pages, sequences 20"));
+    for (int i = 0; i < 8; i++)
+        fake_free(&model, &jobs[i]);
+    fake_free(&model, &big);
+    fake_close(&model);
+}
+
+/* ------------------------------------------------------------------ things that go wrong ---- */
+
+static void a_sequence_can_be_cancelled_in_every_state(void **state) {
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        for (int steps = 0; steps < 12; steps++) {
+            fake_model model = fake_open(
+                (fake_options){.page_count = 64, .page_tokens = 8, .scheduler = {.max_sequences = 2, 20}});
+            fake_job other = chat(ba, 2, QUERY, modes[i], 8), job = chat(ab, 2, QUERY, modes[i], 8);
+            fake_job waiting = chat(ab, 2, QUERY + 50, modes[i], 8);
+            fake_submit(&model, &other);
+            fake_submit(&model, &job);
+            fake_submit(&model, &waiting);
+            for (int step = 0; step < steps; step++)
+                (void)fake_step(&model);
+            fake_end(&model, &job, steps % 2 == 0);
+            ASSERT_OK(cascade_scheduler_check(model.scheduler, &error));
+            if (steps % 3 == 0)
+                fake_end(&model, &waiting, true);
+            ASSERT_OK(cascade_scheduler_check(model.scheduler, &error));
+            fake_run(&model);
+            assert_true(other.done && (waiting.done || steps % 3 == 0));
+            fake_free(&model, &other);
+            fake_free(&model, &job);
+            fake_free(&model, &waiting);
+            fake_close(&model);
+        }
+    }
+}
+
+/* A backend that failed half-way has written anything. */
+static void spoil(fake_model *model, const cascade_step *step) {
+    for (uint32_t row = 0; row < step->row_count; row++)
+        model->slots[step->kv_slots[row]] = (fake_slot){.value = 99, .valid = row % 2 == 0};
+    for (uint32_t i = 0; i < step->copy_count; i++) {
+        for (uint32_t token = 0; token < step->copies[i].token_count; token++)
+            model->slots[step->copies[i].to_slot + token] = (fake_slot){.value = 98};
+    }
+}
+
+static void a_forward_pass_that_failed_was_not(void **state) {
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        fake_model model = fake_open(
+            (fake_options){.page_count = 100, .page_tokens = 8, .scheduler = {.max_sequences = 3, 20}});
+        fake_job jobs[6];
+        for (int j = 0; j < 6; j++) {
+            jobs[j] = chat(j % 2 ? ab : ba, 2, QUERY + j, modes[i], 6); /* they part within the query */
+            fake_submit(&model, &jobs[j]);
+        }
+        uint32_t spoiled_copies = 0;
+        for (int step_index = 0; model.finished < 6; step_index++) {
+            if (step_index % 2 == 0) {
+                cascade_step step;
+                ASSERT_OK(cascade_scheduler_step(model.scheduler, &step, &error));
+                uint64_t rows = jobs[0].submitted ? jobs[0].sequence.rows_computed : 0;
+                spoil(&model, &step);
+                spoiled_copies += step.copy_count;
+                cascade_scheduler_computed(model.scheduler, &step, false);
+                ASSERT_OK(cascade_scheduler_check(model.scheduler, &error));
+                assert_true(!jobs[0].submitted || jobs[0].sequence.rows_computed <= rows);
+            } else {
+                assert_true(fake_step(&model));
+            }
+            assert_true(step_index < 500);
+        }
+        assert_true(spoiled_copies > 0 || modes[i] != CENTO_MODE_EXACT);
+        for (int j = 0; j < 6; j++)
+            fake_free(&model, &jobs[j]);
+        fake_close(&model);
+    }
+}
+
+static void a_failed_allocation_loses_at_most_the_request_at_hand(void **state) {
+    (void)state;
+    bool failed = true;
+    for (int64_t countdown = 0; failed; countdown++) {
+        fake_model model = fake_open(
+            (fake_options){.page_count = 24, .page_tokens = 8, .scheduler = {.max_sequences = 3, 40}});
+        fake_job jobs[4];
+        for (int j = 0; j < 4; j++)
+            jobs[j] = chat(j % 2 ? ab : aa, 2, QUERY + j, modes[j % 3], 12);
+        fake_submit(&model, &jobs[0]);
+        failed = false;
+        mem_fail_after(countdown);
+        for (int j = 1; j < 4; j++) {
+            cento_status status = fake_try_submit(&model, &jobs[j]);
+            assert_true(status == CENTO_OK || status == CENTO_OUT_OF_MEMORY);
+            failed = failed || status != CENTO_OK;
+        }
+        for (int i = 0; i < 200; i++) {
+            cascade_step step;
+            cento_status status = cascade_scheduler_step(model.scheduler, &step, &error);
+            if (status != CENTO_OK) {
+                mem_fail_after(-1);
+                assert_int_equal(status, CENTO_OUT_OF_MEMORY);
+                failed = true;
+                ASSERT_OK(cascade_scheduler_check(model.scheduler, &error));
+                if (i % 2 == 1 && jobs[1].submitted) /* and somebody leaves before it is tried again */
+                    fake_end(&model, &jobs[1], true);
+                continue;
+            }
+            fake_take_failed(&model, &step);
+            if (step.row_count > 0)
+                fake_forward(&model, &step);
+            cascade_scheduler_computed(model.scheduler, &step, true);
+            fake_sample_step(&model, &step);
+        }
+        mem_fail_after(-1);
+        ASSERT_OK(cascade_scheduler_check(model.scheduler, &error));
+        assert_true(jobs[0].done);
+        for (int j = 0; j < 4; j++) {
+            assert_false(jobs[j].submitted);
+            fake_free(&model, &jobs[j]);
+        }
+        fake_close(&model);
+        assert_true(countdown < 5000);
+    }
+}
+
+/* ------------------------------------------------------------------ cost ---- */
+
+static void steps_of_many_decoding_sequences_allocate_nothing(void **state) {
+    (void)state;
+    enum { JOBS = 256, DOCUMENTS = 7 };
+    fake_model model =
+        fake_open((fake_options){.page_count = 6000,
+                                 .page_tokens = 32,
+                                 .scheduler = {.max_sequences = JOBS, .max_batched_tokens = 1024}});
+    model.check_every = 0;
+    fake_job *jobs = mem_zalloc(JOBS, sizeof *jobs);
+    assert_non_null(jobs);
+    for (int i = 0; i < JOBS; i++) {
+        int32_t documents[DOCUMENTS];
+        for (int j = 0; j < DOCUMENTS; j++)
+            documents[j] = 100 + 20 * ((i * 7 + j * (1 + i % 5)) % 40);
+        jobs[i] = chat(documents, DOCUMENTS, QUERY + i, CENTO_MODE_INDEPENDENT, 60);
+        fake_submit(&model, &jobs[i]);
+    }
+    scheduler_stats stats;
+    do {
+        assert_true(fake_step(&model));
+        cascade_scheduler_read_stats(model.scheduler, &stats);
+    } while (stats.waiting > 0 || jobs[JOBS - 1].sequence.state != SEQUENCE_DECODE);
+    for (int i = 0; i < 3; i++)
+        assert_true(fake_step(&model));
+    uint64_t best_ns = UINT64_MAX;
+    for (int i = 0; i < 8; i++) { /* no page boundary in these */
+        cascade_step step;
+        mem_fail_after(0);
+        uint64_t begin_ns = clock_now_ns();
+        cento_status status = cascade_scheduler_step(model.scheduler, &step, &error);
+        uint64_t end_ns = clock_now_ns();
+        assert_int_equal(status, CENTO_OK);
+        assert_int_equal(step.decode_rows, JOBS);
+        assert_true(step.span_count >= 8 * JOBS);
+        fake_forward(&model, &step);
+        cascade_scheduler_computed(model.scheduler, &step, true);
+        fake_sample_step(&model, &step);
+        mem_fail_after(-1);
+        best_ns = end_ns - begin_ns < best_ns ? end_ns - begin_ns : best_ns;
+    }
+    print_message("a step of %d decoding sequences, %u spans: %.1f us\n", JOBS, 9 * JOBS,
+                  (double)best_ns * 1e-3);
+    for (int i = 0; i < JOBS; i++)
+        fake_free(&model, &jobs[i]);
+    mem_free(jobs);
+    fake_close(&model);
+}
+
+static void memory_is_counted_once_however_many_share_it(void **state) {
+    (void)state;
+    fake_model model = open_model(64);
+    fake_job a = chat(ab, 2, QUERY, CENTO_MODE_EXACT, 20), b = chat(ab, 2, QUERY + 40, CENTO_MODE_EXACT, 20);
+    fake_submit(&model, &a);
+    fake_submit(&model, &b);
+    for (int i = 0; i < 4; i++)
+        assert_true(fake_step(&model));
+    scheduler_stats stats;
+    cascade_scheduler_read_stats(model.scheduler, &stats);
+    assert_int_equal(stats.logical_tokens, a.sequence.token_count + b.sequence.token_count);
+    assert_int_equal(stats.pages_referenced, model.pages->page_count - model.pages->counts[PAGE_FREE]);
+    assert_int_equal(stats.running, 2);
+    fake_run(&model);
+    cascade_scheduler_read_stats(model.scheduler, &stats);
+    assert_int_equal(stats.pages_referenced, 0);
+    assert_int_equal(stats.rows, model.rows);
+    fake_free(&model, &a);
+    fake_free(&model, &b);
+    fake_close(&model);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_sequence_alone_gives_what_its_mode_promises),
+        cmocka_unit_test(a_warm_prompt_gives_the_cold_answer_and_computes_only_its_end),
+        cmocka_unit_test(batched_sequences_of_all_modes_give_what_each_gives_alone),
+        cmocka_unit_test(the_next_turn_of_a_conversation_computes_only_its_new_tokens),
+        cmocka_unit_test(another_salt_shares_nothing),
+        cmocka_unit_test(prompts_that_part_within_a_page_share_up_to_there),
+        cmocka_unit_test(a_prompt_that_ends_with_a_chunk_computes_its_last_token_again),
+        cmocka_unit_test(what_two_prompts_share_is_computed_once_in_one_pass),
+        cmocka_unit_test(a_shared_document_goes_before_what_only_one_needs),
+        cmocka_unit_test(tokens_computed_are_counted_where_they_stand_in_the_prompt),
+        cmocka_unit_test(a_long_prefill_does_not_stop_those_that_decode),
+        cmocka_unit_test(any_budget_gives_the_same_answers),
+        cmocka_unit_test(a_preempted_sequence_is_restored_with_the_same_answer),
+        cmocka_unit_test(what_survives_of_a_preempted_run_is_not_computed_again),
+        cmocka_unit_test(two_big_sequences_do_not_preempt_each_other_for_ever),
+        cmocka_unit_test(a_sequence_that_is_alone_and_gets_no_page_fails_with_the_numbers),
+        cmocka_unit_test(higher_priority_is_admitted_first_and_then_age),
+        cmocka_unit_test(a_higher_priority_takes_slot_and_pages_of_a_lower_one),
+        cmocka_unit_test(sharing_may_overtake_but_nobody_is_overtaken_more_often_than_the_limit),
+        cmocka_unit_test(what_can_never_fit_is_refused_with_the_numbers),
+        cmocka_unit_test(absurd_options_are_refused),
+        cmocka_unit_test(fixed_shares_are_kept),
+        cmocka_unit_test(a_sequence_can_be_cancelled_in_every_state),
+        cmocka_unit_test(a_forward_pass_that_failed_was_not),
+        cmocka_unit_test(a_failed_allocation_loses_at_most_the_request_at_hand),
+        cmocka_unit_test(steps_of_many_decoding_sequences_allocate_nothing),
+        cmocka_unit_test(memory_is_counted_once_however_many_share_it),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
