@@ -616,7 +616,19 @@ typedef struct handover {
     uint32_t position;
 } handover;
 
-/* Goes down through whole pages that the tree has. *covered: it has all the rest, or somebody computes it. */
+/* Behind a node that ends within a page somebody has gone on with the tokens that are given. A sibling of
+ * that node that holds the same page would hide what he has. */
+static bool would_hide(const prefix_tree *tree, prefix_node *node, const handover *given) {
+    uint32_t rest = node->kv.tokens % tree->page_tokens;
+    if (rest == 0 || given->token_count <= node->kv.tokens)
+        return false;
+    tree_walk walk =
+        walk_tree(tree, &node->below, given->tokens + node->kv.tokens, given->token_count - node->kv.tokens);
+    return rest + walk.end + walk.parting_tokens >= tree->page_tokens;
+}
+
+/* Goes down through whole pages that the tree has. *covered: the rest is not wanted; the tree has it all, or
+ * somebody computes it, or it is cut in another way. */
 static cento_status descend(prefix_tree *tree, prefix_root *root, handover *given, bool *covered,
                             cento_error *error) {
     prefix_branch *branch = given->parent != NULL ? &given->parent->below : &root->below;
@@ -626,10 +638,11 @@ static cento_status descend(prefix_tree *tree, prefix_root *root, handover *give
         prefix_node *child = find_long_child(tree, branch, given->tokens, given->token_count);
         if (child == NULL)
             return CENTO_OK;
-        uint32_t shared =
+        uint32_t common =
             common_tokens(child->tokens, given->tokens, smaller(child->kv.tokens, given->token_count));
-        shared -= shared % tree->page_tokens;
-        *covered = child->kv.tokens_ready < shared;
+        uint32_t shared = common - common % tree->page_tokens;
+        *covered =
+            child->kv.tokens_ready < shared || (common == child->kv.tokens && would_hide(tree, child, given));
         if (*covered)
             return CENTO_OK;
         if (shared < child->kv.tokens)

@@ -92,9 +92,10 @@ void prefix_tree_match(prefix_tree *tree, const digest *scope_id, const int32_t 
 /*
  * Hands a sequence's own run, all of whose token_count tokens are ready, to the tree, behind `parent` (on
  * which the caller has a reference; NULL: at the root), for later claims. Pages that the tree has already are
- * dropped, the rest becomes a node of this kind and chunk (may be NULL). So is everything where somebody
- * computes the same tokens right now, or if `parent` was removed. The run is the tree's or freed afterwards,
- * also on failure, which loses nothing else. `position`: of its first token. Between steps only.
+ * dropped, the rest becomes a node of this kind and chunk (may be NULL). The rest is dropped as well where
+ * somebody computes the same tokens right now, where the tree goes on with them from the middle of a page, or
+ * if `parent` was removed. The run is the tree's or freed afterwards, also on failure, which loses nothing
+ * else. `position`: of its first token. Between steps only.
  */
 cento_status prefix_tree_adopt(prefix_tree *tree, const digest *scope_id, prefix_node *parent,
                                const int32_t *tokens, uint32_t token_count, page_run *run, uint32_t position,

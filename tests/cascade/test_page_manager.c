@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "cascade/page_manager.h"
+#include "random.h"
 
 static cento_error error;
 
@@ -17,14 +18,6 @@ static cento_status create(uint32_t page_count, uint32_t page_tokens, page_manag
     const page_manager_options options = {
         .page_count = page_count, .page_tokens = page_tokens, .chunk_page_ratio = 0.5, .borrow = true};
     return page_manager_create(&options, manager, &error);
-}
-
-static uint64_t random_state = 88172645463325252u;
-static uint32_t random_below(uint32_t bound) {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (uint32_t)(random_state >> 11) % bound;
 }
 
 static void pages_are_handed_out_once_and_come_back(void **state) {

@@ -408,11 +408,14 @@ static void what_is_adopted_merges_with_what_the_tree_got_meanwhile(void **state
     static const struct {
         uint32_t held, node_tokens, given, equal;
         uint32_t pages; /* held afterwards */
+        uint32_t found; /* of what was given; 0: all */
     } cases[] = {
-        {0, 16, 50, 50, 4},      {64, 16, 64, 64, 4},    {64, 32, 64, 64, 4},  {100, 100, 50, 50, 7},
-        {64, 64, 100, 64, 7},    {64, 32, 100, 64, 7},   {64, 64, 100, 40, 9}, {64, 16, 100, 40, 9},
-        {100, 100, 120, 100, 9}, {100, 100, 120, 8, 15}, {10, 10, 120, 8, 9},  {10, 10, 120, 10, 9},
-        {10, 10, 8, 8, 1},       {20, 20, 17, 17, 2},    {40, 8, 40, 40, 5},
+        {0, 16, 50, 50, 4, 0},     {64, 16, 64, 64, 4, 0},      {64, 32, 64, 64, 4, 0},
+        {100, 100, 50, 50, 7, 0},  {64, 64, 100, 64, 7, 0},     {64, 32, 100, 64, 7, 0},
+        {64, 64, 100, 40, 9, 0},   {64, 16, 100, 40, 9, 0},     {100, 100, 120, 100, 9, 0},
+        {100, 100, 120, 8, 15, 0}, {10, 10, 120, 8, 9, 0},      {10, 10, 120, 10, 9, 0},
+        {10, 10, 8, 8, 1, 0},      {20, 20, 17, 17, 2, 0},      {40, 8, 40, 40, 5, 0},
+        {80, 40, 100, 80, 6, 80},  {80, 40, 100, 45, 6 + 5, 0}, {80, 40, 100, 49, 6, 49},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         tree_world *world = world_of(40);
@@ -431,7 +434,8 @@ static void what_is_adopted_merges_with_what_the_tree_got_meanwhile(void **state
         ASSERT_OK(prefix_tree_adopt(world->tree, &scope_id, NULL, given, cases[i].given, run, 0,
                                     CENTO_KIND_OUTPUT, NULL, &error));
         world_check(world);
-        assert_int_equal(world_matches(world, 0, given, 160), cases[i].given);
+        uint32_t found = cases[i].found > 0 ? cases[i].found : cases[i].given;
+        assert_int_equal(world_matches(world, 0, given, 160), found);
         assert_int_equal(world_matches(world, 0, tokens, cases[i].held), cases[i].held);
         assert_int_equal(world->pages->counts[PAGE_CHUNK], cases[i].pages);
         assert_int_equal(world->pages->counts[PAGE_SEQUENCE], 0);
@@ -440,6 +444,302 @@ static void what_is_adopted_merges_with_what_the_tree_got_meanwhile(void **state
         prefix_tree_release(world->tree, claim.leaf);
         world_close(world);
     }
+}
+
+/* ------------------------------------------------------------------ the naive twin ---- */
+
+enum { BLOCKS = 7, BLOCK_TOKENS = 60, STRING_TOKENS = 400, STRINGS = 4096, HOLDERS = 8, SCOPES = 2 };
+
+/* A prompt: blocks of a small library, some of them cut short, so that prompts share beginnings. */
+typedef struct prompt_string {
+    uint32_t scope;
+    uint32_t token_count;
+    int32_t tokens[STRING_TOKENS];
+    prefix_cut cuts[STRING_TOKENS / 8 + 1]; /* at the ends of some blocks */
+    size_t cut_count;
+} prompt_string;
+
+static void draw_string(prompt_string *string, context_chunk *const *chunks) {
+    *string = (prompt_string){.scope = random_below(SCOPES)};
+    uint32_t wanted = 1 + random_below(STRING_TOKENS - BLOCK_TOKENS);
+    while (string->token_count < wanted) {
+        uint32_t block = random_below(BLOCKS);
+        uint32_t length = 8 + block * (BLOCK_TOKENS - 8) / (BLOCKS - 1);
+        if (random_below(6) == 0)
+            length = 8 + random_below(length - 7);
+        fill_tokens(string->tokens + string->token_count, 0, length, 1 + (int32_t)block);
+        string->token_count += length;
+        if (random_below(3) > 0)
+            string->cuts[string->cut_count++] =
+                (prefix_cut){string->token_count, chunks == NULL ? NULL : chunks[block],
+                             chunks == NULL ? CENTO_KIND_CONTEXT : (cento_kind)(block % CHUNK_KINDS)};
+    }
+}
+
+/* All strings of which somebody once computed everything: no claim may find more than they have. */
+typedef struct string_twin {
+    const prompt_string *strings[STRINGS];
+    uint32_t computed[STRINGS]; /* tokens */
+    size_t count;
+} string_twin;
+
+static void twin_add(string_twin *twin, const prompt_string *string, uint32_t token_count) {
+    assert_true(twin->count < STRINGS);
+    prompt_string *copy = malloc(sizeof *copy);
+    *copy = *string;
+    twin->strings[twin->count] = copy;
+    twin->computed[twin->count++] = token_count;
+}
+
+static uint32_t twin_matches(const string_twin *twin, const prompt_string *string, uint32_t token_count) {
+    uint32_t longest = 0;
+    for (size_t i = 0; i < twin->count; i++) {
+        uint32_t common = 0;
+        if (twin->strings[i]->scope != string->scope)
+            continue;
+        while (common < token_count && common < twin->computed[i] &&
+               twin->strings[i]->tokens[common] == string->tokens[common])
+            common++;
+        longest = common > longest ? common : longest;
+    }
+    return longest;
+}
+
+static void twin_free(string_twin *twin) {
+    for (size_t i = 0; i < twin->count; i++)
+        free((void *)twin->strings[i]);
+    free(twin);
+}
+
+typedef struct path_holder {
+    bool active;
+    prompt_string string;
+    prefix_claim claim;
+    uint32_t ready; /* of the path */
+} path_holder;
+
+/* Computes some of a holder's path; what is ready is known to the twin. */
+static void holder_computes(tree_world *world, string_twin *twin, path_holder *holder) {
+    bool succeeds = random_below(8) > 0;
+    const prefix_node *leaf = holder->claim.leaf;
+    uint32_t token_count = random_below(4) == 0 ? STRING_TOKENS : 1 + random_below(60);
+    world_compute(world, holder->string.scope, holder->string.tokens, leaf, token_count, succeeds);
+    prefix_node *nodes[PATH_MAX_NODES];
+    uint32_t count = prefix_tree_path(leaf, nodes, PATH_MAX_NODES), ready = 0;
+    for (uint32_t n = 0; n < count && ready == nodes[n]->kv.position; n++)
+        ready += nodes[n]->kv.tokens_ready;
+    if (ready > holder->ready)
+        twin_add(twin, &holder->string, ready);
+    holder->ready = ready;
+}
+
+/* The tokens behind the path are the sequence's own, until it is done. */
+static void holder_hands_over(tree_world *world, string_twin *twin, path_holder *holder) {
+    const prompt_string *string = &holder->string;
+    uint32_t begin = holder->claim.path_tokens;
+    page_run *run;
+    if (holder->ready < begin || string->token_count == begin ||
+        world_own_run(world, string->scope, string->tokens, begin, string->token_count, &run) != CENTO_OK)
+        return;
+    digest scope_id = scope_of(string->scope);
+    cento_status status =
+        prefix_tree_adopt(world->tree, &scope_id, holder->claim.leaf, string->tokens + begin,
+                          string->token_count - begin, run, begin, CENTO_KIND_OUTPUT, NULL, &error);
+    if (status == CENTO_OK)
+        twin_add(twin, string, string->token_count);
+    else
+        assert_int_equal(status, CENTO_POOL_FULL);
+}
+
+typedef struct twin_run_options {
+    page_manager_options pages;
+    chunk_registry_options registry;
+    int steps;
+    bool chunks;  /* named, pinned, removed */
+    bool forgets; /* the pool is small, so that the tree may find less than the twin */
+} twin_run_options;
+
+static void change_chunks(tree_world *world, context_chunk **chunks, bool *pinned) {
+    uint32_t block = random_below(BLOCKS);
+    digest id = content_of((int32_t)block);
+    switch (random_below(5)) {
+    case 0:
+        chunk_registry_release(world->registry, chunks[block]);
+        chunks[block] = NULL;
+        if (random_below(2) == 0) {
+            (void)chunk_registry_remove(world->registry, &id, &error);
+            pinned[block] = false;
+        }
+        world_check(world);
+        chunks[block] = world_chunk(world, (cento_kind)(block % CHUNK_KINDS), (int32_t)block);
+        break;
+    case 1:
+    case 2:
+        if ((pinned[block] ? chunk_registry_unpin(world->registry, &id, &error)
+                           : chunk_registry_pin(world->registry, &id, &error)) == CENTO_OK)
+            pinned[block] = !pinned[block];
+        break;
+    case 3: /* all of these but what adds a reference may come too late, after the chunk expired */
+        (void)chunk_registry_set_ttl(world->registry, &id, random_below(40), &error);
+        break;
+    default:
+        if (random_below(10) == 0)
+            chunk_registry_clear(world->registry);
+        break;
+    }
+}
+
+static void run_against_twin(const twin_run_options *options) {
+    tree_world *world = world_open(options->pages, options->registry);
+    string_twin *twin = calloc(1, sizeof *twin);
+    path_holder *holders = calloc(HOLDERS, sizeof *holders);
+    context_chunk *chunks[BLOCKS] = {NULL};
+    bool pinned[BLOCKS] = {false};
+    uint32_t refusals = 0, checked_claims = 0;
+    uint64_t found_tokens = 0, twin_tokens = 0;
+    for (uint32_t block = 0; options->chunks && block < BLOCKS; block++)
+        chunks[block] = world_chunk(world, (cento_kind)(block % CHUNK_KINDS), (int32_t)block);
+    for (int step = 0; step < options->steps && twin->count < STRINGS - 2; step++) {
+        path_holder *holder = &holders[random_below(HOLDERS)];
+        world->now_ns++;
+        if (options->chunks && random_below(8) == 0) {
+            change_chunks(world, chunks, pinned);
+            for (uint32_t block = 0; block < BLOCKS; block++) { /* what expired is registered again */
+                digest id = content_of((int32_t)block);
+                context_chunk *known = chunk_registry_get(world->registry, &id);
+                chunk_registry_release(world->registry, known);
+                if (known != NULL && known == chunks[block])
+                    continue;
+                chunk_registry_release(world->registry, chunks[block]);
+                chunks[block] = world_chunk(world, (cento_kind)(block % CHUNK_KINDS), (int32_t)block);
+                pinned[block] = false;
+            }
+        } else if (!holder->active) {
+            draw_string(&holder->string, options->chunks ? chunks : NULL);
+            const prompt_string *string = &holder->string;
+            uint32_t match = string->token_count - random_below(2), create = random_below(match + 1);
+            uint32_t expected = twin_matches(twin, string, match);
+            uint32_t found = world_matches(world, string->scope, string->tokens, match);
+            assert_true(found <= expected);
+            if (!options->forgets && found + 2 * PAGE < expected)
+                fail_msg("step %d: %u tokens found, %u are there", step, found, expected);
+            found_tokens += found;
+            twin_tokens += expected;
+            cento_status status = world_claim(world, string->scope, string->tokens, match, create,
+                                              string->cuts, string->cut_count, &holder->claim);
+            holder->active = status == CENTO_OK;
+            holder->ready = holder->claim.ready_tokens;
+            checked_claims += holder->active;
+            refusals += status == CENTO_POOL_FULL;
+            assert_true(status == CENTO_OK || status == CENTO_POOL_FULL);
+        } else if (random_below(2) == 0) {
+            holder_computes(world, twin, holder);
+        } else {
+            world_check_path(world, holder->string.scope, holder->string.tokens, holder->claim.leaf);
+            if (random_below(2) == 0)
+                holder_hands_over(world, twin, holder);
+            world_check(world);
+            prefix_tree_release(world->tree, holder->claim.leaf);
+            holder->active = false;
+        }
+        world_check(world);
+    }
+    for (path_holder *holder = holders; holder < holders + HOLDERS; holder++) {
+        if (holder->active)
+            prefix_tree_release(world->tree, holder->claim.leaf);
+        holder->active = false;
+    }
+    for (uint32_t block = 0; block < BLOCKS; block++)
+        chunk_registry_release(world->registry, chunks[block]);
+    /* or this says nothing */
+    assert_true(checked_claims > 500 && prefix_tree_splits(world->tree) > 50);
+    if (options->forgets)
+        assert_true(refusals > 5 && world->registry->counted.evictions > 100);
+    else
+        assert_true(found_tokens * 100 >= twin_tokens * 99);
+    assert_true(found_tokens > 10000);
+    twin_free(twin);
+    free(holders);
+    world_close(world);
+}
+
+static void a_large_pool_finds_what_a_list_of_strings_finds(void **state) {
+    (void)state;
+    run_against_twin(&(twin_run_options){.pages = {.page_count = 40000, .borrow = true}, .steps = 4000});
+}
+
+static void a_small_pool_never_gives_what_was_not_computed(void **state) {
+    (void)state;
+    run_against_twin(
+        &(twin_run_options){.pages = {.page_count = 60, .borrow = true}, .steps = 12000, .forgets = true});
+}
+
+static void chunks_pinned_removed_and_expired_meanwhile_change_no_token(void **state) {
+    (void)state;
+    run_against_twin(&(twin_run_options){
+        .pages = {.page_count = 70, .borrow = true}, .steps = 12000, .chunks = true, .forgets = true});
+}
+
+static void fixed_shares_and_a_limit_of_bytes_hold_throughout(void **state) {
+    (void)state;
+    run_against_twin(&(twin_run_options){.pages = {.page_count = 80, .chunk_page_ratio = 0.75},
+                                         .registry = {.chunk_bytes_max = 30 * 1000},
+                                         .steps = 12000,
+                                         .chunks = true,
+                                         .forgets = true});
+}
+
+/* ------------------------------------------------------------------ failures ---- */
+
+/* All that allocates: a first path, splits, new nodes behind them, adoption with and without a split. */
+static cento_status scenario(tree_world *world, const int32_t *a, const int32_t *b, prefix_claim *claims,
+                             page_run **run) {
+    const digest scope_ids[2] = {scope_of(0), scope_of(1)};
+    const prefix_cut cuts[] = {{40, NULL, CENTO_KIND_SYSTEM}, {100, NULL, CENTO_KIND_CONTEXT}};
+    TRY(prefix_tree_claim(world->tree, &scope_ids[0], a, 128, 128, cuts, 2, &claims[0], &error));
+    world_compute(world, 0, a, claims[0].leaf, 128, true);
+    TRY(prefix_tree_claim(world->tree, &scope_ids[0], b, 128, 120, cuts, 2, &claims[1], &error));
+    world_copy(world, claims[1].copy);
+    world_compute(world, 0, b, claims[1].leaf, 30, true);
+    TRY(prefix_tree_claim(world->tree, &scope_ids[1], b, 128, 80, NULL, 0, &claims[2], &error));
+    world_compute(world, 1, b, claims[2].leaf, 128, true);
+    TRY(chunk_registry_run_create(world->registry, run, &error));
+    TRY(chunk_registry_run_grow(world->registry, *run, 8, &error));
+    for (uint32_t i = 0; i < 128; i++)
+        world->memory[page_run_slot(world->pages, *run, i)] = kv_hash(1, a, i);
+    page_run *given = *run;
+    *run = NULL;
+    return prefix_tree_adopt(world->tree, &scope_ids[1], NULL, a, 128, given, 0, CENTO_KIND_OUTPUT, NULL,
+                             &error);
+}
+
+static void a_failed_allocation_anywhere_leaves_everything_whole(void **state) {
+    (void)state;
+    int32_t a[128], b[128];
+    fill_tokens(a, 0, 128, 1);
+    memcpy(b, a, sizeof b);
+    fill_tokens(b, 70, 128, 2);
+    int64_t failures = 0;
+    for (cento_status status = CENTO_OUT_OF_MEMORY; status != CENTO_OK; failures++) {
+        tree_world *world = world_of(60);
+        prefix_claim claims[3] = {0};
+        page_run *run = NULL;
+        mem_fail_after(failures);
+        status = scenario(world, a, b, claims, &run);
+        mem_fail_after(-1);
+        assert_true(status == CENTO_OK || status == CENTO_OUT_OF_MEMORY);
+        world_check(world);
+        world_check_path(world, 0, a, claims[0].leaf);
+        chunk_registry_run_release(world->registry, run);
+        for (int i = 0; i < 3; i++) {
+            prefix_tree_release(world->tree, claims[i].leaf);
+            world_check(world);
+        }
+        if (claims[0].leaf != NULL)
+            assert_int_equal(world_matches(world, 0, a, 128), 128);
+        world_close(world);
+    }
+    assert_true(failures > 30);
 }
 
 int main(void) {
@@ -458,6 +758,11 @@ int main(void) {
         cmocka_unit_test(a_removed_chunk_takes_what_stands_behind_it_but_not_its_users),
         cmocka_unit_test(a_finished_answer_is_found_by_the_next_turn),
         cmocka_unit_test(what_is_adopted_merges_with_what_the_tree_got_meanwhile),
+        cmocka_unit_test(a_large_pool_finds_what_a_list_of_strings_finds),
+        cmocka_unit_test(a_small_pool_never_gives_what_was_not_computed),
+        cmocka_unit_test(chunks_pinned_removed_and_expired_meanwhile_change_no_token),
+        cmocka_unit_test(fixed_shares_and_a_limit_of_bytes_hold_throughout),
+        cmocka_unit_test(a_failed_allocation_anywhere_leaves_everything_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
