@@ -6,8 +6,10 @@
  *   2. Opening a model, one-call generation
  *   3. Pieces, modes of composition, sampling: what a request may say
  *   4. Results: text, accounting, timing
- *   5. Registered chunks
- *   6. Text without an engine: tokenizer, model description
+ *   5. Many requests at once: submit, poll, wait, cancel; batches; previews
+ *   6. Registered chunks
+ *   7. Metrics
+ *   8. Text without an engine: tokenizer, model description
  *
  * Conventions. Every function that can fail returns a cento_status and, if `error` is not NULL,
  * fills in a message that says what was wrong, where, and what was expected. The library never
@@ -15,8 +17,11 @@
  * Structs that the caller fills in start from their `*_default()` function, so that fields added
  * later keep a sensible value.
  *
- * Threads. A cento_engine may be used from any thread; calls on one engine take turns.
- * A cento_tokenizer is immutable after opening and may be used by many threads at once.
+ * Threads. A cento_engine has a thread of its own that computes; any thread may submit requests, register
+ * chunks and read metrics, and requests of many threads are computed together. Callbacks of a request run on
+ * the thread that waits for it or polls it, but for on_ready. One cento_generation is used by one thread at a
+ * time, except for cento_generation_cancel. A cento_tokenizer is immutable after opening and may be used by
+ * many threads at once.
  */
 #ifndef CENTO_H
 #define CENTO_H
@@ -54,7 +59,8 @@ extern "C" {
     X(CANCELLED, 10, "cancelled by the caller")                                                              \
     X(BACKEND, 11, "the compute backend failed")                                                             \
     X(INTERNAL, 12, "a defect in cento")                                                                     \
-    X(QUEUE_FULL, 13, "too many requests are waiting")
+    X(QUEUE_FULL, 13, "too many requests are waiting")                                                       \
+    X(CLOSED, 14, "the engine is being closed")
 
 typedef enum cento_status {
 #define CENTO_STATUS_ENUM(name, value, message) CENTO_##name = value,
@@ -86,7 +92,7 @@ typedef enum cento_dtype {
     CENTO_DTYPE_F32 = 1,
 } cento_dtype;
 
-/* Called while loading and during long prefills, on the calling thread. */
+/* Called while loading, on the thread that opens, and during long prefills, on the thread that waits. */
 typedef struct cento_progress {
     const char *stage; /* "load" or "prefill" */
     uint64_t done;     /* bytes for "load", tokens for "prefill" */
@@ -94,15 +100,44 @@ typedef struct cento_progress {
 } cento_progress;
 typedef void (*cento_progress_fn)(void *user, const cento_progress *progress);
 
+typedef enum cento_kv_dtype {
+    CENTO_KV_DTYPE_AUTO = 0, /* as the compute dtype */
+    CENTO_KV_DTYPE_BF16 = 1,
+    CENTO_KV_DTYPE_F32 = 2,
+} cento_kv_dtype;
+
 typedef struct cento_options {
     const char *model_path;      /* a Hugging Face folder (config.json, *.safetensors, tokenizer.json, …) */
     const char *device;          /* "auto" or "cpu" */
-    cento_dtype compute_dtype;   /* of the matrix products; the KV follows it */
+    cento_dtype compute_dtype;   /* of the matrix products */
+    cento_kv_dtype kv_dtype;     /* of what the pages hold */
     uint32_t context_tokens_max; /* longest prompt + answer; 0: the model's own limit, at most 8192 */
     uint64_t kv_pool_tokens;     /* KV tokens held for chunks and sequences; 0: 4 × context_tokens_max */
     uint32_t page_tokens;        /* 16, 32 or 64; 0: the default, 32 */
-    uint32_t prefill_tokens_max; /* tokens in one forward pass; 0: the default, 512 */
     uint32_t threads;            /* 0: one per physical core */
+
+    /* batching */
+    uint32_t max_sequences; /* computed at the same time; 0: the default, 32 */
+    uint32_t
+        max_batched_tokens; /* rows of one forward pass, prefill and decode together; 0: the default, 512 */
+    uint32_t max_waiting;   /* submitted and not begun, beyond which QUEUE_FULL; 0: the default, 1024 */
+
+    /* sharing */
+    bool enable_cascade;         /* shared runs of KV are attended to once for all sequences; default true.
+                                  * Without it they are still held once, and answers are the same */
+    uint32_t max_cascade_levels; /* 1: nothing is attended together; 2: what all sequences share; 3: what any
+                                  * two share; 0: the default, 3 */
+    bool enable_reuse;           /* KV is kept for later requests and shared by those at work; default true */
+    bool deterministic; /* a request's logits are the same bits whatever runs beside it and whatever was
+                         * cached; costs speed where the CPU has AMX; default false: the same but for the
+                         * last bits */
+
+    /* memory */
+    double chunk_page_ratio;      /* what of the pool chunks may hold for certain; 0: the default, 0.5 */
+    bool chunk_page_borrow;       /* either side may use what the other does not; default true */
+    uint32_t chunk_registry_size; /* chunks registered at a time; 0: the default, 1000 */
+    uint64_t chunk_bytes_max;     /* KV kept for chunks that no request uses; 0: as much as the pool holds */
+
     cento_progress_fn on_progress; /* may be NULL */
     void *on_progress_user;
 } cento_options;
@@ -111,15 +146,17 @@ CENTO_API cento_options cento_options_default(void);
 
 /* Loads a model. *engine is set only on success; one cento_close for each successful open. */
 CENTO_API cento_status cento_open(const cento_options *options, cento_engine **engine, cento_error *error);
-CENTO_API void cento_close(cento_engine *engine); /* NULL is allowed */
+/* Ends what is under way (CENTO_CLOSED for those who wait), and frees everything. No other call on the engine
+ * may be under way or follow but for its generations, which must still be freed. NULL is allowed. */
+CENTO_API void cento_close(cento_engine *engine);
 
 /* Runs one request to its end. *result is set only on success (and on CENTO_CANCELLED, with what
  * there was until then); one cento_result_free for each. */
 CENTO_API cento_status cento_generate(cento_engine *engine, const cento_request *request,
                                       cento_result **result, cento_error *error);
 CENTO_API void cento_result_free(cento_result *result); /* NULL is allowed */
-/* Makes the request that is running end with CENTO_CANCELLED after the forward pass under way, prefill
- * included; without one, does nothing. Callable from any thread and from a signal handler. */
+/* Makes every request that is waiting or running end with CENTO_CANCELLED after the forward pass under way.
+ * Without any, does nothing. Callable from any thread and from a signal handler. */
 CENTO_API void cento_cancel(cento_engine *engine);
 
 /* --------------------------------------- 3. what a request may say ------------------------ */
@@ -144,11 +181,12 @@ typedef enum cento_mode {
 /* One piece of the prompt. Its text is tokenized by itself, so equal pieces are equal chunks. */
 typedef struct cento_piece {
     cento_kind kind;
-    const char *text; /* UTF-8, not NUL-terminated; exactly one of text and tokens is set */
+    const char *text; /* UTF-8, not NUL-terminated; exactly one of text, tokens and content_id is set */
     size_t text_bytes;
     const int32_t *tokens; /* token ids instead of text */
     size_t token_count;
-    const char *label; /* for people: a file name, say; may be NULL */
+    const char *content_id; /* of a registered chunk, 64 hex digits; NOT_FOUND if there is none */
+    const char *label;      /* for people: a file name, say; may be NULL */
 } cento_piece;
 
 typedef struct cento_logit_bias {
@@ -178,6 +216,15 @@ typedef struct cento_delta {
 } cento_delta;
 typedef bool (*cento_delta_fn)(void *user, const cento_delta *delta);
 
+/* Whether the answer becomes a chunk of kind OUTPUT, for later prompts to name. */
+typedef enum cento_retain {
+    CENTO_RETAIN_NONE = 0, /* its KV is still kept, for prompts that go on with the same tokens */
+    CENTO_RETAIN_ANSWER = 1,
+    /* Without what stands in <think>…</think>. The rest is computed again behind the prompt, so that its KV
+     * is exact for prompts without the thoughts; usage.retained_tokens_computed says what that cost. */
+    CENTO_RETAIN_WITHOUT_THINKING = 2,
+} cento_retain;
+
 struct cento_request {
     const cento_piece *pieces; /* in the order in which they stand in the prompt */
     size_t piece_count;
@@ -196,8 +243,14 @@ struct cento_request {
     size_t stop_token_count;
     uint32_t logprobs; /* 0: none; n: of the chosen and of the n likeliest tokens (at most 20), as n+1 is
                         * not a case of its own: logprobs = 1 gives the chosen and the likeliest one */
+    int32_t priority;  /* larger goes first; 0 by default */
+    cento_retain retain;
     cento_delta_fn on_delta; /* may be NULL */
     void *on_delta_user;
+    /* Called on the engine's thread when there is something to poll: text or the end. Must return at once and
+     * call nothing of this library; may be NULL. */
+    void (*on_ready)(void *user);
+    void *on_ready_user;
 };
 
 /* exact, the model's generation_config for sampling where it has one is NOT applied: greedy. */
@@ -214,27 +267,31 @@ CENTO_API cento_status cento_mode_parse(const char *text, cento_mode *mode, uint
 typedef enum cento_finish {
     CENTO_FINISH_STOP = 0,      /* end-of-text token, stop token or stop string */
     CENTO_FINISH_LENGTH = 1,    /* completion_tokens_max or the context's end */
-    CENTO_FINISH_CANCELLED = 2, /* on_delta returned false */
+    CENTO_FINISH_CANCELLED = 2, /* by on_delta, cento_generation_cancel or cento_cancel */
 } cento_finish;
 CENTO_API const char *cento_finish_name(cento_finish finish); /* "stop", "length", "cancelled" */
 
 /* Where every token of the prompt came from:
- *   prompt_tokens = cached_tokens + computed in this request for the prompt
+ *   prompt_tokens = cached_tokens + computed by this request for the prompt
  *   cached_tokens = exact_tokens + approximate_tokens
- * computed_tokens is counted by the backend: all tokens that went through the forward pass during
- * this request, chunks that it had to compute first and the answer's tokens included. */
+ * What another request computed while this one was waiting for it is cached for this one. computed_tokens are
+ * the rows that this request brought into forward passes: chunks that it computed first, the answer's tokens,
+ * and what was computed again after a preemption included. */
 typedef struct cento_usage {
     uint32_t prompt_tokens;
     uint32_t completion_tokens;
-    uint32_t cached_tokens;      /* prompt tokens whose KV was there before this request */
+    uint32_t cached_tokens;      /* prompt tokens whose KV this request did not compute */
     uint32_t exact_tokens;       /* of these, with the KV a full prefill would give */
     uint32_t approximate_tokens; /* of these, with the KV of a chunk computed without its neighbours */
     uint32_t recomputed_tokens;  /* LINK: tokens at chunk heads, cached but computed again in place */
     uint32_t computed_tokens;
+    uint32_t retained_tokens_computed; /* of these, for CENTO_RETAIN_WITHOUT_THINKING */
+    uint32_t preemptions;              /* how often it had to give its pages back */
 } cento_usage;
 
 typedef struct cento_timing {
-    double ttft_ms;    /* from the call of cento_generate to the first token */
+    double queue_ms;   /* from submission to the first forward pass that could be its own */
+    double ttft_ms;    /* from submission to the first token */
     double prefill_ms; /* chunks and prompt */
     double decode_ms;
     double prefill_tokens_per_s; /* prompt tokens computed per second; 0 if none were */
@@ -254,7 +311,8 @@ typedef struct cento_segment {
     bool kind_is_template;
     char content_id[65]; /* SHA-256 in hex */
     uint32_t tokens;
-    uint32_t offset; /* position of its first token in the prompt */
+    uint32_t offset;        /* position of its first token in the prompt */
+    uint32_t cached_tokens; /* of its tokens, not computed by this request */
     cento_source source;
 } cento_segment;
 
@@ -279,50 +337,159 @@ struct cento_result {
      * NULL if none were asked for */
     const cento_token_logprob *logprobs;
     size_t logprobs_per_token;
+    char output_id[65]; /* content id of the retained answer; "" if none was retained */
 };
 
-/* What an engine holds, for status lines and metrics. */
-typedef struct cento_stats {
-    double load_ms;
-    uint64_t weight_bytes;
-    uint64_t kv_pool_bytes;
-    uint32_t context_tokens_max;
-    uint32_t page_tokens;
-    uint32_t pages_total, pages_used, pages_used_chunks;
-    uint32_t chunks; /* registered */
-    uint64_t chunk_hits, chunk_misses, chunk_evictions;
-    uint64_t forward_tokens;   /* counted by the backend since opening */
-    uint64_t kv_logical_bytes; /* what every use of a chunk would hold alone */
-    uint64_t kv_physical_bytes;
-    const char *model_name; /* folder name; lives as long as the engine */
-    const char *backend;    /* "cpu avx2, 2 threads", same */
-} cento_stats;
-CENTO_API void cento_engine_stats(cento_engine *engine, cento_stats *stats);
+/* --------------------------------------------------------- 5. many requests at once ---- */
 
-/* --------------------------------------------------------- 5. registered chunks ---------- */
+/* A request under way. */
+typedef struct cento_generation cento_generation;
+
+/* Checks a request, builds its prompt and queues it. Everything that it needs of the request is copied,
+ * callbacks excepted. *generation is set only on success; one cento_generation_free for each. Fails at once
+ * with what is wrong with the request, CONTEXT_FULL or POOL_FULL if it can never fit, QUEUE_FULL if
+ * max_waiting are waiting. */
+CENTO_API cento_status cento_submit(cento_engine *engine, const cento_request *request,
+                                    cento_generation **generation, cento_error *error);
+/* Calls on_delta with what has come since, on this thread, and says whether the request has ended. Does not
+ * block. A false from on_delta cancels. */
+CENTO_API bool cento_poll(cento_generation *generation);
+/* The same until the end or for timeout_ms (negative: without limit); true: it has ended. */
+CENTO_API bool cento_wait(cento_generation *generation, int64_t timeout_ms);
+/* It ends with CENTO_CANCELLED after the forward pass under way, or at once if it is waiting. From any
+ * thread. */
+CENTO_API void cento_generation_cancel(cento_generation *generation);
+/* Waits for the end (as cento_wait) and hands over the result, as cento_generate does. INVALID_ARGUMENT when
+ * it was handed over before. */
+CENTO_API cento_status cento_generation_result(cento_generation *generation, cento_result **result,
+                                               cento_error *error);
+/* Cancels if need be. Never blocks for longer than a forward pass. NULL is allowed. */
+CENTO_API void cento_generation_free(cento_generation *generation);
+
+/* Called on the calling thread, in order of completion. *result may be NULL (failed); it is freed afterwards
+ * unless the callback sets it to NULL. error is only valid during the call. Return false to cancel the rest.
+ */
+typedef bool (*cento_batch_fn)(void *user, size_t index, cento_status status, cento_result **result,
+                               const cento_error *error);
+/* Runs many requests; keeps as many queued as max_waiting allows. Fails only if none could be run (bad
+ * arguments) or if on_result returned false (CANCELLED); what is wrong with one request goes to on_result. */
+CENTO_API cento_status cento_generate_batch(cento_engine *engine, const cento_request *requests, size_t count,
+                                            cento_batch_fn on_result, void *user, cento_error *error);
+
+/* The layout that a request's prompt would get now. */
+typedef struct cento_preview {
+    uint32_t prompt_tokens;
+    uint32_t cached_tokens; /* KV that is there: exact + approximate */
+    uint32_t exact_tokens;
+    uint32_t approximate_tokens;
+    uint32_t computed_tokens; /* rows that would be computed before the first token */
+    uint32_t pages_held;      /* pages of what is there */
+    uint32_t pages_new;       /* pages that the prompt would take */
+    uint32_t pages_available; /* pages that could be had now, by eviction if need be */
+    const cento_segment *segments;
+    size_t segment_count;
+} cento_preview;
+/* Looks and changes nothing, not even the order of eviction. *preview is set only on success; one
+ * cento_preview_free for each. Fails as cento_submit would. */
+CENTO_API cento_status cento_compose_preview(cento_engine *engine, const cento_request *request,
+                                             cento_preview **preview, cento_error *error);
+CENTO_API void cento_preview_free(cento_preview *preview); /* NULL is allowed */
+
+/* --------------------------------------------------------- 6. registered chunks ---------- */
 
 typedef struct cento_chunk_info {
     char content_id[65];
     cento_kind kind;
     char label[128]; /* cut at its end if longer */
     uint32_t tokens;
-    uint64_t uses;
-    uint64_t kv_bytes;  /* over all its kv ids; 0: registered, not computed yet */
-    uint32_t kv_states; /* how many kv ids of it are held */
+    uint64_t uses;  /* by prompts */
+    uint32_t users; /* requests that use it now */
+    uint32_t pins;
+    uint64_t kv_bytes;    /* over all its KV states; 0: registered, not computed yet */
+    uint32_t kv_states;   /* how many KV states of it are held (modes, salts, places) */
+    double age_s, idle_s; /* since it was registered, since it was last used */
+    double ttl_s;         /* until it expires; negative: never */
 } cento_chunk_info;
 
 /* Registers a chunk without using it, and with `compute` computes its KV alone (INDEPENDENT) now.
- * Registering known content is a hit and gives the same id. */
+ * Registering known content is a hit and gives the same id. The piece may not be a content_id. */
 CENTO_API cento_status cento_chunk_add(cento_engine *engine, const cento_piece *piece, bool compute,
                                        cento_chunk_info *info, cento_error *error);
-/* Removes a chunk and drops its KV once its last user is done. NOT_FOUND if there is none. */
+/* For all below: NOT_FOUND if there is no such chunk, INVALID_ARGUMENT if content_id is not 64 hex digits. */
+CENTO_API cento_status cento_chunk_get(cento_engine *engine, const char *content_id, cento_chunk_info *info,
+                                       cento_error *error);
+/* A pinned chunk and its KV are neither evicted nor do they expire. Pins count. */
+CENTO_API cento_status cento_chunk_pin(cento_engine *engine, const char *content_id, cento_error *error);
+CENTO_API cento_status cento_chunk_unpin(cento_engine *engine, const char *content_id, cento_error *error);
+/* It is removed after ttl_s seconds from now, unless pinned then; 0: never. */
+CENTO_API cento_status cento_chunk_set_ttl(cento_engine *engine, const char *content_id, double ttl_s,
+                                           cento_error *error);
+/* Removes a chunk, pinned or not, and drops its KV once its last user is done. */
 CENTO_API cento_status cento_chunk_remove(cento_engine *engine, const char *content_id, cento_error *error);
+/* Removes all chunks and all KV that are neither pinned nor in use; returns how many chunks went. */
+CENTO_API size_t cento_chunk_clear(cento_engine *engine);
 /* Lists chunks, most recently used first. *infos is released with cento_free. */
 CENTO_API cento_status cento_chunk_list(cento_engine *engine, cento_chunk_info **infos, size_t *count,
                                         cento_error *error);
 CENTO_API void cento_free(void *memory);
 
-/* ----------------------------------- 6. text without an engine: tokenizer, model info ---- */
+/* --------------------------------------------------------------------- 7. metrics -------- */
+
+#define CENTO_LEVELS 3
+
+/* A snapshot; counters count since opening. */
+typedef struct cento_stats {
+    /* constant */
+    double load_ms;
+    uint64_t weight_bytes;
+    uint64_t kv_pool_bytes;
+    uint32_t context_tokens_max;
+    uint32_t page_tokens;
+    const char *model_name; /* folder name; lives as long as the engine */
+    const char *backend;    /* "cpu avx2, 2 threads", same */
+
+    /* pages by state; they add up to pages_total */
+    uint32_t pages_total;
+    uint32_t pages_free;
+    uint32_t pages_chunk_used;   /* of chunks and prefixes, in use by requests */
+    uint32_t pages_chunk_unused; /* kept for later; evictable unless pinned */
+    uint32_t pages_sequence;     /* of one request alone */
+
+    /* KV of the requests at work: what each would hold alone, and what they hold together */
+    uint64_t kv_logical_bytes;
+    uint64_t kv_physical_bytes;
+    double memory_savings;      /* 1 - physical / logical; 0 if nothing is held */
+    double memory_savings_peak; /* at the moment of the most logical bytes */
+    uint64_t kv_logical_bytes_peak;
+    uint64_t kv_physical_bytes_at_peak;
+    uint64_t metadata_bytes; /* ids, tables, tokens: what managing the KV costs */
+
+    /* registry */
+    uint32_t chunks, chunks_pinned, kv_states;
+    uint64_t chunk_hits, chunk_misses; /* content registered: known, or not */
+    uint64_t kv_hits, kv_misses;       /* KV looked for: there, or not */
+    uint64_t chunk_evictions, chunk_expirations;
+
+    /* requests */
+    uint32_t requests_waiting, requests_running;
+    uint64_t requests_finished, requests_cancelled, requests_failed;
+    uint64_t preemptions;
+    uint64_t prompt_tokens, cached_tokens, completion_tokens; /* of requests that have ended */
+    uint64_t forward_tokens;                                  /* rows computed, counted by the backend */
+
+    /* steps */
+    uint64_t steps;
+    double step_ms, attention_plan_ms, sample_ms; /* in all; plan and sampling are part of step_ms */
+    /* attention, summed over steps, for one layer and KV head: level 0 shared by all sequences of a step, 1
+     * by some, 2 read by one */
+    uint64_t level_rows[CENTO_LEVELS];
+    uint64_t level_tokens[CENTO_LEVELS];
+    uint64_t kv_bytes_read;          /* by all layers, as planned */
+    uint64_t kv_bytes_read_unshared; /* what a plan without sharing would have read */
+} cento_stats;
+CENTO_API void cento_engine_stats(cento_engine *engine, cento_stats *stats);
+
+/* ----------------------------------- 8. text without an engine: tokenizer, model info ---- */
 
 typedef struct cento_tokenizer cento_tokenizer;
 

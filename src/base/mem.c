@@ -1,22 +1,33 @@
-/* Checked allocation with fault injection. Callable from any thread (injection: from one). */
+/* Checked allocation with fault injection. Callable from any thread. */
 #include "mem.h"
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-static int64_t fail_countdown = -1;
+static _Atomic int64_t fail_countdown = -1; /* allocations that still succeed; negative: all */
+static atomic_bool fail_once;
 
 static int injected_failure(void) {
-    if (fail_countdown < 0)
-        return 0;
-    if (fail_countdown == 0)
-        return 1;
-    fail_countdown--;
+    int64_t countdown = atomic_load_explicit(&fail_countdown, memory_order_relaxed);
+    while (countdown >= 0) {
+        if (countdown == 0 && !atomic_load(&fail_once))
+            return 1;
+        if (atomic_compare_exchange_weak(&fail_countdown, &countdown, countdown - 1))
+            return countdown == 0;
+    }
     return 0;
 }
 
 void mem_fail_after(int64_t countdown) {
-    fail_countdown = countdown;
+    atomic_store(&fail_once, false);
+    atomic_store(&fail_countdown, countdown < 0 ? -1 : countdown);
+}
+
+void mem_fail_once_after(int64_t countdown) {
+    atomic_store(&fail_once, true);
+    atomic_store(&fail_countdown, countdown < 0 ? -1 : countdown);
 }
 
 static int product(size_t count, size_t size, size_t *bytes) {

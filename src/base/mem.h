@@ -21,9 +21,11 @@ void *mem_alloc_aligned(size_t bytes);
 char *mem_strndup(const char *text, size_t bytes);
 char *mem_strdup(const char *text);
 
-/* Tests: fail the allocation after `countdown` more succeed, then all of them. Negative: never.
- * Not thread-safe; costs one compare per allocation. */
+/* Tests: fail the allocation after `countdown` more (of all threads) succeed, then all of them. Negative:
+ * never. Costs one compare per allocation. */
 void mem_fail_after(int64_t countdown);
+/* The same for that one allocation alone. */
+void mem_fail_once_after(int64_t countdown);
 
 /* Grows *items (element size `size`) so that *capacity >= needed; at least doubles. false on failure. */
 int mem_grow(void **items, size_t *capacity, size_t needed, size_t size);

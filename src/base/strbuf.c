@@ -18,6 +18,11 @@ static bool reserve(strbuf *buffer, size_t more) {
     return true;
 }
 
+void strbuf_reserve(strbuf *buffer, size_t bytes) {
+    if (reserve(buffer, bytes))
+        buffer->data[buffer->bytes] = '\0';
+}
+
 void strbuf_append(strbuf *buffer, const void *data, size_t bytes) {
     if (!reserve(buffer, bytes))
         return;

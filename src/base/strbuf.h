@@ -17,6 +17,8 @@ typedef struct strbuf {
     bool failed;
 } strbuf;
 
+/* Room for so many bytes more: appending them allocates nothing. */
+void strbuf_reserve(strbuf *buffer, size_t bytes);
 void strbuf_append(strbuf *buffer, const void *data, size_t bytes);
 void strbuf_puts(strbuf *buffer, const char *text);
 void strbuf_putc(strbuf *buffer, char character);

@@ -379,19 +379,22 @@ static void show_stats(chat *state, const char *argument) {
     strbuf_puts(&value, " tokens");
     stats_row(&rows, "context", &value);
     append_size(&value, stats.kv_pool_bytes);
-    strbuf_printf(&value, ", %u of %u pages of %u tokens used, %u by chunks", stats.pages_used,
-                  stats.pages_total, stats.page_tokens, stats.pages_used_chunks);
+    strbuf_printf(&value, ", %u of %u pages of %u tokens kept for later, %u in use", stats.pages_chunk_unused,
+                  stats.pages_total, stats.page_tokens, stats.pages_chunk_used + stats.pages_sequence);
     stats_row(&rows, "KV pool", &value);
-    strbuf_printf(&value, "%u registered; %llu hits, %llu misses, %llu evictions", stats.chunks,
-                  (unsigned long long)stats.chunk_hits, (unsigned long long)stats.chunk_misses,
+    strbuf_printf(&value, "%u registered; KV looked for: %llu hits, %llu misses; %llu evictions",
+                  stats.chunks, (unsigned long long)stats.kv_hits, (unsigned long long)stats.kv_misses,
                   (unsigned long long)stats.chunk_evictions);
     stats_row(&rows, "chunks", &value);
-    append_size(&value, stats.kv_physical_bytes);
-    strbuf_puts(&value, " held, in place of ");
-    append_size(&value, stats.kv_logical_bytes);
-    stats_row(&rows, "KV", &value);
+    append_count(&value, stats.cached_tokens);
+    strbuf_puts(&value, " of ");
+    append_count(&value, stats.prompt_tokens);
+    strbuf_puts(&value, " prompt tokens reused");
+    stats_row(&rows, "prompts", &value);
     append_count(&value, stats.forward_tokens);
-    strbuf_puts(&value, " tokens computed");
+    strbuf_puts(&value, " tokens computed in ");
+    append_count(&value, stats.steps);
+    strbuf_puts(&value, " steps");
     stats_row(&rows, "work", &value);
     strbuf_free(&value);
     table_print(&rows, stdout, false);

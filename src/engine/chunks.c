@@ -1,108 +1,155 @@
-/* Registered chunks: the part of the public API that names chunks without a request. */
+/* Registered chunks: the part of the public API that names chunks without a request. On the caller's thread;
+ * only computing one is left to the engine's. */
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
-#include "sequence.h"
+#include "generation.h"
 
-static cento_chunk_info info_of(const chunk_entry *entry) {
-    cento_chunk_info info = {.kind = entry->kind,
-                             .tokens = entry->tokens,
-                             .uses = entry->uses,
-                             .kv_bytes = entry->kv_bytes,
-                             .kv_states = entry->kv_states};
-    sha256_hex(entry->content_id.bytes, info.content_id);
-    memcpy(info.label, entry->label, sizeof info.label);
-    return info;
+static double seconds_between(uint64_t begin_ns, uint64_t end_ns) {
+    return end_ns > begin_ns ? (double)(end_ns - begin_ns) * 1e-9 : 0;
 }
 
-/* The KV of one chunk, computed with nothing before it. */
-static cento_status compute_alone(cento_engine *engine, const cento_piece *piece, const prompt *built,
+static void describe(const chunk_entry *entry, cento_chunk_info *info) {
+    uint64_t now_ns = clock_now_ns();
+    *info =
+        (cento_chunk_info){.kind = entry->kind,
+                           .tokens = entry->tokens,
+                           .uses = entry->uses,
+                           .users = entry->users,
+                           .pins = entry->pins,
+                           .kv_bytes = entry->kv_bytes,
+                           .kv_states = entry->kv_states,
+                           .age_s = seconds_between(entry->created_ns, now_ns),
+                           .idle_s = seconds_between(entry->last_use_ns, now_ns),
+                           .ttl_s = entry->expires_ns == 0 ? -1 : seconds_between(now_ns, entry->expires_ns)};
+    sha256_hex(entry->content_id.bytes, info->content_id);
+    memcpy(info->label, entry->label, sizeof info->label);
+}
+
+/* ------------------------------------------------------------------ adding ---- */
+
+/* The KV of one chunk, computed with nothing before it. Takes over the reference. */
+static cento_status compute_alone(cento_engine *engine, context_chunk *chunk, cento_error *error) {
+    cento_generation *generation;
+    TRY(generation_create_alone(engine, chunk, &generation, error));
+    cento_status status = engine_enter_queue(engine, error);
+    if (status != CENTO_OK) {
+        generation_drop_chunks(generation);
+        generation_release(generation);
+        return status;
+    }
+    generation_submit(generation);
+    cento_wait(generation, -1);
+    pthread_mutex_lock(&generation->lock);
+    status = generation->status;
+    if (status != CENTO_OK)
+        error_set(error, status, "%s", generation->error.message);
+    pthread_mutex_unlock(&generation->lock);
+    cento_generation_free(generation);
+    return status;
+}
+
+static cento_status check_addable(const cento_engine *engine, const cento_piece *piece, bool compute,
                                   cento_error *error) {
-    if (engine->config.rope == ROPE_DYNAMIC)
+    if (piece->content_id != NULL)
+        return error_set(error, CENTO_INVALID_ARGUMENT,
+                         "a chunk is added by its text or its tokens, not by a content_id");
+    if (compute && engine->config.rope == ROPE_DYNAMIC)
         return error_set(error, CENTO_UNSUPPORTED,
                          "this model's rotary frequencies change with the prompt's length (dynamic NTK): a "
                          "chunk computed alone could not be used");
-    const kv_scope scope = engine_kv_scope(engine, NULL);
-    composition_node node = {
-        .kind = CENTO_KIND_CONTEXT, .apart = true, .token_count = built->parts[0].token_count};
-    TRY(composition_alone_id(&scope, &built->parts[0].content_id, &node.kv_id, error));
-    const composition laid_out = {.nodes = &node, .node_count = 1};
-    sequence state = {0};
-    cento_status status = sequence_begin(engine, built, &laid_out, piece, 0, &state, error);
-    if (status == CENTO_OK)
-        status = sequence_prefill(&state, error);
-    sequence_end(&state);
-    return status;
+    return CENTO_OK;
 }
 
-static cento_status add(cento_engine *engine, const cento_piece *piece, bool compute, prompt *built,
-                        cento_chunk_info *info, cento_error *error) {
-    TRY(prompt_build(&engine->format, piece, 1, true, built, error));
-    /* without what the tokenizer puts before a text: the piece's own part is the last one */
-    const prompt_part part = built->parts[built->part_count - 1];
-    memmove(built->tokens.ids, built->tokens.ids + part.token_begin,
-            part.token_count * sizeof *built->tokens.ids);
-    built->tokens.count = part.token_count;
-    built->part_count = 1;
-    built->parts[0] = part;
-    built->parts[0].token_begin = 0;
-    if (part.token_count >= engine->context_tokens_max)
-        return error_set(error, CENTO_CONTEXT_FULL, "the chunk has %u tokens, the context holds %u",
-                         part.token_count, engine->context_tokens_max);
+static cento_status add(cento_engine *engine, const cento_piece *piece, bool compute, token_vec *tokens,
+                        digest *content_id, cento_error *error) {
+    TRY(check_addable(engine, piece, compute, error));
+    TRY(prompt_piece_tokens(&engine->format, piece, 0, tokens, error));
+    if (tokens->count >= engine->limits.context_tokens_max)
+        return error_set(error, CENTO_CONTEXT_FULL, "the chunk has %zu tokens, the context holds %u",
+                         tokens->count, engine->limits.context_tokens_max);
+    TRY(content_id_of(engine_tokenizer_fingerprint(engine), tokens->ids, tokens->count, content_id, error));
     context_chunk *chunk;
-    chunk_entry entry;
-    TRY(chunk_registry_acquire(engine->registry, piece->kind, &part.content_id, built->tokens.ids,
-                               part.token_count, piece->label, &chunk, NULL, error));
-    cento_status status = compute ? compute_alone(engine, piece, built, error) : CENTO_OK;
-    if (status == CENTO_OK && info != NULL) {
-        status = chunk_registry_describe(engine->registry, &part.content_id, &entry, error);
-        if (status == CENTO_OK)
-            *info = info_of(&entry);
-    }
+    TRY(chunk_registry_acquire(engine->registry, piece->kind, content_id, tokens->ids,
+                               (uint32_t)tokens->count, piece->label, &chunk, NULL, error));
+    if (compute)
+        return compute_alone(engine, chunk, error);
     chunk_registry_release(engine->registry, chunk);
-    return status;
+    return CENTO_OK;
 }
 
 cento_status cento_chunk_add(cento_engine *engine, const cento_piece *piece, bool compute,
                              cento_chunk_info *info, cento_error *error) {
     if (engine == NULL || piece == NULL)
         return error_set(error, CENTO_INVALID_ARGUMENT, "%s is NULL", engine == NULL ? "engine" : "piece");
-    pthread_mutex_lock(&engine->lock);
-    atomic_store(&engine->run_state, ENGINE_RUNNING);
-    prompt built = {0};
-    cento_status status = add(engine, piece, compute, &built, info, error);
-    prompt_free(&built);
-    atomic_store(&engine->run_state, ENGINE_IDLE);
-    pthread_mutex_unlock(&engine->lock);
+    token_vec tokens = {0};
+    digest content_id;
+    chunk_entry entry;
+    cento_status status = add(engine, piece, compute, &tokens, &content_id, error);
+    token_vec_free(&tokens);
+    if (status == CENTO_OK && info != NULL) {
+        TRY(chunk_registry_describe(engine->registry, &content_id, &entry, error));
+        describe(&entry, info);
+    }
     return status;
+}
+
+/* ------------------------------------------------------------------ by content id ---- */
+
+static cento_status read_id(const cento_engine *engine, const char *content_id, digest *id,
+                            cento_error *error) {
+    if (engine == NULL)
+        return error_set(error, CENTO_INVALID_ARGUMENT, "engine is NULL");
+    if (content_id == NULL || !sha256_parse(content_id, id->bytes))
+        return error_set(error, CENTO_INVALID_ARGUMENT, "'%.80s' is no content id, expected 64 hex digits",
+                         content_id == NULL ? "" : content_id);
+    return CENTO_OK;
+}
+
+cento_status cento_chunk_get(cento_engine *engine, const char *content_id, cento_chunk_info *info,
+                             cento_error *error) {
+    digest id;
+    chunk_entry entry;
+    if (info == NULL)
+        return error_set(error, CENTO_INVALID_ARGUMENT, "info is NULL");
+    TRY(read_id(engine, content_id, &id, error));
+    TRY(chunk_registry_describe(engine->registry, &id, &entry, error));
+    describe(&entry, info);
+    return CENTO_OK;
+}
+
+cento_status cento_chunk_pin(cento_engine *engine, const char *content_id, cento_error *error) {
+    digest id;
+    TRY(read_id(engine, content_id, &id, error));
+    return chunk_registry_pin(engine->registry, &id, error);
+}
+
+cento_status cento_chunk_unpin(cento_engine *engine, const char *content_id, cento_error *error) {
+    digest id;
+    TRY(read_id(engine, content_id, &id, error));
+    return chunk_registry_unpin(engine->registry, &id, error);
+}
+
+cento_status cento_chunk_set_ttl(cento_engine *engine, const char *content_id, double ttl_s,
+                                 cento_error *error) {
+    digest id;
+    TRY(read_id(engine, content_id, &id, error));
+    if (!(ttl_s >= 0 && ttl_s <= 1e9))
+        return error_set(error, CENTO_INVALID_ARGUMENT, "ttl_s is %g, expected 0 (never) to 1e9 seconds",
+                         ttl_s);
+    uint64_t ttl_ns = (uint64_t)(ttl_s * 1e9);
+    return chunk_registry_set_ttl(engine->registry, &id, ttl_s > 0 && ttl_ns == 0 ? 1 : ttl_ns, error);
 }
 
 cento_status cento_chunk_remove(cento_engine *engine, const char *content_id, cento_error *error) {
     digest id;
-    if (engine == NULL)
-        return error_set(error, CENTO_INVALID_ARGUMENT, "engine is NULL");
-    if (content_id == NULL || !sha256_parse(content_id, id.bytes))
-        return error_set(error, CENTO_INVALID_ARGUMENT, "'%.80s' is no content id, expected 64 hex digits",
-                         content_id == NULL ? "" : content_id);
-    pthread_mutex_lock(&engine->lock);
-    cento_status status = chunk_registry_remove(engine->registry, &id, error);
-    pthread_mutex_unlock(&engine->lock);
-    return status;
+    TRY(read_id(engine, content_id, &id, error));
+    return chunk_registry_remove(engine->registry, &id, error);
 }
 
-static cento_status list(cento_engine *engine, cento_chunk_info **infos, size_t *count, cento_error *error) {
-    chunk_entry *entries;
-    size_t entry_count;
-    TRY(chunk_registry_list(engine->registry, &entries, &entry_count, error));
-    cento_chunk_info *described = mem_alloc(entry_count, sizeof *described);
-    for (size_t i = 0; described != NULL && i < entry_count; i++)
-        described[i] = info_of(&entries[i]);
-    mem_free(entries);
-    if (described == NULL)
-        return error_memory(error, entry_count * sizeof *described);
-    *infos = described;
-    *count = entry_count;
-    return CENTO_OK;
+size_t cento_chunk_clear(cento_engine *engine) {
+    return engine == NULL ? 0 : chunk_registry_clear(engine->registry);
 }
 
 cento_status cento_chunk_list(cento_engine *engine, cento_chunk_info **infos, size_t *count,
@@ -112,8 +159,16 @@ cento_status cento_chunk_list(cento_engine *engine, cento_chunk_info **infos, si
                          engine == NULL  ? "engine"
                          : infos == NULL ? "infos"
                                          : "count");
-    pthread_mutex_lock(&engine->lock);
-    cento_status status = list(engine, infos, count, error);
-    pthread_mutex_unlock(&engine->lock);
-    return status;
+    chunk_entry *entries = NULL;
+    size_t found;
+    TRY(chunk_registry_list(engine->registry, &entries, &found, error));
+    cento_chunk_info *described = mem_alloc(found, sizeof *described);
+    for (size_t i = 0; i < found && described != NULL; i++)
+        describe(&entries[i], &described[i]);
+    mem_free(entries);
+    if (described == NULL)
+        return error_memory(error, found * sizeof *described);
+    *infos = described;
+    *count = found;
+    return CENTO_OK;
 }

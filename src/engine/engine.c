@@ -1,6 +1,4 @@
-/* Opening and closing an engine, and what it says of itself. */
-#include "engine.h"
-
+/* Opening and closing an engine. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,39 +6,38 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
-#include "cascade/chunk_registry_internal.h"
+#include "generation.h"
 
 enum {
     CONTEXT_TOKENS_DEFAULT_MAX = 8192,
     PAGE_TOKENS_DEFAULT = 32,
-    PREFILL_TOKENS_DEFAULT = 512,
-    PREFILL_TOKENS_MAX = 65536,
     THREADS_MAX = 4096,
     POOL_CONTEXTS_DEFAULT = 4, /* the pool holds so many full contexts */
+    MAX_SEQUENCES_DEFAULT = 32,
+    MAX_SEQUENCES_MAX = 4096,
+    MAX_BATCHED_TOKENS_DEFAULT = 512,
+    MAX_BATCHED_TOKENS_MAX = 65536,
+    MAX_WAITING_DEFAULT = 1024,
+    MAX_WAITING_MAX = 1 << 20,
+    CHUNK_REGISTRY_SIZE_MAX = 1 << 24,
+    SPANS_OF_SEQUENCE = 32, /* foreseen; plans grow where there are more */
 };
 
 /* ------------------------------------------------------------------ options ---- */
 
-static cento_status check_options(const cento_options *options, cento_error *error) {
+static cento_status check_most(const char *name, uint64_t value, uint64_t most, cento_error *error) {
+    return value <= most ? CENTO_OK
+                         : error_set(error, CENTO_INVALID_ARGUMENT, "%s is %llu, expected at most %llu", name,
+                                     (unsigned long long)value, (unsigned long long)most);
+}
+
+static cento_status check_model_path(const cento_options *options, cento_error *error) {
     if (options->model_path == NULL || options->model_path[0] == '\0')
         return error_set(error, CENTO_INVALID_ARGUMENT, "model_path is empty, expected a model's folder");
     if (options->device != NULL && strcmp(options->device, "auto") != 0 &&
         strcmp(options->device, "cpu") != 0)
         return error_set(error, CENTO_UNSUPPORTED, "device '%s': expected \"auto\" or \"cpu\"",
                          options->device);
-    if (options->compute_dtype != CENTO_DTYPE_BF16 && options->compute_dtype != CENTO_DTYPE_F32)
-        return error_set(error, CENTO_INVALID_ARGUMENT, "compute_dtype is %d, expected bf16 or f32",
-                         (int)options->compute_dtype);
-    uint32_t page_tokens = options->page_tokens;
-    if (page_tokens != 0 && page_tokens != 16 && page_tokens != 32 && page_tokens != 64)
-        return error_set(error, CENTO_INVALID_ARGUMENT, "page_tokens is %u, expected 16, 32 or 64",
-                         page_tokens);
-    if (options->prefill_tokens_max > PREFILL_TOKENS_MAX)
-        return error_set(error, CENTO_INVALID_ARGUMENT, "prefill_tokens_max is %u, expected at most %d",
-                         options->prefill_tokens_max, PREFILL_TOKENS_MAX);
-    if (options->threads > THREADS_MAX)
-        return error_set(error, CENTO_INVALID_ARGUMENT, "threads is %u, expected at most %d",
-                         options->threads, THREADS_MAX);
     if (!file_exists(options->model_path))
         return error_set(error, CENTO_NOT_FOUND, "%s: no such folder", options->model_path);
     if (!file_is_folder(options->model_path))
@@ -50,28 +47,72 @@ static cento_status check_options(const cento_options *options, cento_error *err
     return CENTO_OK;
 }
 
-static cento_status choose_sizes(const cento_options *options, cento_engine *engine, uint32_t *page_count,
-                                 uint32_t *page_tokens, cento_error *error) {
-    uint32_t model_limit = engine->config.context_tokens_max;
-    engine->context_tokens_max = options->context_tokens_max;
-    if (engine->context_tokens_max == 0)
-        engine->context_tokens_max =
+static cento_status check_options(const cento_options *options, cento_error *error) {
+    TRY(check_model_path(options, error));
+    if (options->compute_dtype != CENTO_DTYPE_BF16 && options->compute_dtype != CENTO_DTYPE_F32)
+        return error_set(error, CENTO_INVALID_ARGUMENT, "compute_dtype is %d, expected bf16 or f32",
+                         (int)options->compute_dtype);
+    if ((int)options->kv_dtype < CENTO_KV_DTYPE_AUTO || options->kv_dtype > CENTO_KV_DTYPE_F32)
+        return error_set(error, CENTO_INVALID_ARGUMENT, "kv_dtype is %d, expected auto, bf16 or f32",
+                         (int)options->kv_dtype);
+    uint32_t page_tokens = options->page_tokens;
+    if (page_tokens != 0 && page_tokens != 16 && page_tokens != 32 && page_tokens != 64)
+        return error_set(error, CENTO_INVALID_ARGUMENT, "page_tokens is %u, expected 16, 32 or 64",
+                         page_tokens);
+    double ratio = options->chunk_page_ratio;
+    if (!(ratio >= 0 && ratio < 1)) /* NaN fails it, too */
+        return error_set(error, CENTO_INVALID_ARGUMENT,
+                         "chunk_page_ratio is %g, expected a value between 0 and 1 (0: the default)", ratio);
+    TRY(check_most("threads", options->threads, THREADS_MAX, error));
+    TRY(check_most("max_sequences", options->max_sequences, MAX_SEQUENCES_MAX, error));
+    TRY(check_most("max_batched_tokens", options->max_batched_tokens, MAX_BATCHED_TOKENS_MAX, error));
+    TRY(check_most("max_waiting", options->max_waiting, MAX_WAITING_MAX, error));
+    TRY(check_most("max_cascade_levels", options->max_cascade_levels, PLAN_LEVELS, error));
+    return check_most("chunk_registry_size", options->chunk_registry_size, CHUNK_REGISTRY_SIZE_MAX, error);
+}
+
+static uint32_t or_default(uint32_t value, uint32_t fallback) {
+    return value == 0 ? fallback : value;
+}
+
+static cento_status choose_pool(const cento_options *options, engine_limits *limits, cento_error *error) {
+    limits->page_tokens = or_default(options->page_tokens, PAGE_TOKENS_DEFAULT);
+    uint64_t pool_tokens = options->kv_pool_tokens == 0
+                               ? (uint64_t)POOL_CONTEXTS_DEFAULT * limits->context_tokens_max
+                               : options->kv_pool_tokens;
+    if (pool_tokens > UINT32_MAX - limits->page_tokens)
+        return error_set(error, CENTO_INVALID_ARGUMENT, "kv_pool_tokens is %llu, expected at most %u",
+                         (unsigned long long)pool_tokens, UINT32_MAX - limits->page_tokens);
+    limits->page_count = (uint32_t)((pool_tokens + limits->page_tokens - 1) / limits->page_tokens);
+    if (limits->page_count < 2)
+        return error_set(error, CENTO_INVALID_ARGUMENT,
+                         "kv_pool_tokens is %llu, expected at least two pages: more than %u",
+                         (unsigned long long)pool_tokens, limits->page_tokens);
+    limits->chunk_page_ratio = options->chunk_page_ratio == 0 ? 0.5 : options->chunk_page_ratio;
+    limits->chunk_page_borrow = options->chunk_page_borrow;
+    limits->chunk_registry_size = or_default(options->chunk_registry_size, CHUNK_REGISTRY_SIZE);
+    limits->chunk_bytes_max = options->chunk_bytes_max;
+    return CENTO_OK;
+}
+
+static cento_status choose_limits(const cento_options *options, const model_config *config,
+                                  engine_limits *limits, cento_error *error) {
+    uint32_t model_limit = config->context_tokens_max;
+    limits->context_tokens_max = options->context_tokens_max;
+    if (limits->context_tokens_max == 0)
+        limits->context_tokens_max =
             model_limit < CONTEXT_TOKENS_DEFAULT_MAX ? model_limit : CONTEXT_TOKENS_DEFAULT_MAX;
-    if (engine->context_tokens_max > model_limit)
+    if (limits->context_tokens_max > model_limit)
         return error_set(error, CENTO_INVALID_ARGUMENT,
                          "context_tokens_max is %u, the model was made for at most %u",
-                         engine->context_tokens_max, model_limit);
-    engine->prefill_tokens_max =
-        options->prefill_tokens_max == 0 ? PREFILL_TOKENS_DEFAULT : options->prefill_tokens_max;
-    *page_tokens = options->page_tokens == 0 ? PAGE_TOKENS_DEFAULT : options->page_tokens;
-    uint64_t pool_tokens = options->kv_pool_tokens == 0
-                               ? (uint64_t)POOL_CONTEXTS_DEFAULT * engine->context_tokens_max
-                               : options->kv_pool_tokens;
-    if (pool_tokens > UINT32_MAX - *page_tokens)
-        return error_set(error, CENTO_INVALID_ARGUMENT, "kv_pool_tokens is %llu, expected at most %u",
-                         (unsigned long long)pool_tokens, UINT32_MAX - *page_tokens);
-    *page_count = (uint32_t)((pool_tokens + *page_tokens - 1) / *page_tokens);
-    return CENTO_OK;
+                         limits->context_tokens_max, model_limit);
+    limits->max_batched_tokens = or_default(options->max_batched_tokens, MAX_BATCHED_TOKENS_DEFAULT);
+    limits->max_sequences = or_default(options->max_sequences, MAX_SEQUENCES_DEFAULT);
+    if (limits->max_sequences > limits->max_batched_tokens) /* a row each, or they do not run together */
+        limits->max_sequences = limits->max_batched_tokens;
+    limits->max_waiting = or_default(options->max_waiting, MAX_WAITING_DEFAULT);
+    limits->levels_max = options->enable_cascade ? or_default(options->max_cascade_levels, PLAN_LEVELS) : 1;
+    return choose_pool(options, limits, error);
 }
 
 /* ------------------------------------------------------------------ opening ---- */
@@ -83,74 +124,137 @@ static cento_status name_model(const char *folder, cento_engine *engine, cento_e
     return engine->model_name == NULL ? error_memory(error, strlen(folder)) : CENTO_OK;
 }
 
-static cento_status allocate_rows(cento_engine *engine, cento_error *error) {
-    step_rows *rows = &engine->rows;
-    rows->capacity = engine->prefill_tokens_max;
-    rows->tokens = mem_alloc(rows->capacity, sizeof *rows->tokens);
-    rows->positions = mem_alloc(rows->capacity, sizeof *rows->positions);
-    rows->kv_slots = mem_alloc(rows->capacity, sizeof *rows->kv_slots);
-    rows->groups = mem_alloc(rows->capacity, sizeof *rows->groups);
-    engine->logits = mem_alloc(engine->config.vocab_size, sizeof *engine->logits);
-    if (rows->tokens == NULL || rows->positions == NULL || rows->kv_slots == NULL || rows->groups == NULL ||
-        engine->logits == NULL)
-        return error_memory(error, (size_t)rows->capacity * (3 * sizeof(uint32_t) + sizeof *rows->groups) +
-                                       engine->config.vocab_size * sizeof *engine->logits);
+static cento_status load_model(const cento_options *options, cento_engine *engine, cento_error *error) {
+    const char *folder = options->model_path;
+    const backend_options device_options = {.compute_dtype = engine->compute_dtype,
+                                            .threads = options->threads,
+                                            .deterministic = engine->deterministic};
+    TRY(prompt_format_load(folder, engine->config.vocab_size, &engine->format, error));
+    TRY(backend_cpu_create(&device_options, &engine->device, error));
+    TRY(decoder_load(folder, &engine->config, engine->device, engine->limits.max_batched_tokens,
+                     options->on_progress, options->on_progress_user, &engine->model, error));
+    engine->backend_name = engine->device->ops->describe(engine->device);
+    engine->weight_bytes = engine->device->ops->counters(engine->device)->weight_bytes;
     return CENTO_OK;
 }
 
-static cento_status load(const cento_options *options, cento_engine *engine, cento_error *error) {
-    const char *folder = options->model_path;
-    uint32_t page_count = 0, page_tokens = 0;
-    TRY(name_model(folder, engine, error));
-    TRY(model_config_load(folder, &engine->config, error));
-    TRY(choose_sizes(options, engine, &page_count, &page_tokens, error));
-    TRY(prompt_format_load(folder, engine->config.vocab_size, &engine->format, error));
-    const backend_options device_options = {.compute_dtype = engine->compute_dtype,
-                                            .threads = options->threads};
-    TRY(backend_cpu_create(&device_options, &engine->device, error));
-    TRY(decoder_load(folder, &engine->config, engine->device, engine->prefill_tokens_max,
-                     options->on_progress, options->on_progress_user, &engine->model, error));
-    const kv_pool_shape shape = {.layers = engine->config.layers,
-                                 .kv_heads = engine->config.kv_heads,
-                                 .head_dim = engine->config.head_dim,
-                                 .pages = page_count,
-                                 .page_tokens = page_tokens,
-                                 .dtype = engine->compute_dtype};
+static cento_status create_pool(cento_engine *engine, cento_error *error) {
+    const engine_limits *limits = &engine->limits;
+    const kv_pool_shape shape =
+        decoder_kv_pool_shape(engine->model, limits->page_count, limits->page_tokens, engine->kv_dtype);
     engine->kv_pool_bytes = engine->device->ops->kv_pool_bytes(engine->device, &shape);
-    engine->page_bytes = engine->kv_pool_bytes / page_count;
-    TRY(decoder_kv_pool_create(engine->model, page_count, page_tokens, engine->compute_dtype, &engine->pool,
-                               error));
-    const page_manager_options page_options = {
-        .page_count = page_count, .page_tokens = page_tokens, .chunk_page_ratio = 0.5, .borrow = true};
-    TRY(page_manager_create(&page_options, &engine->pages, error));
-    const chunk_registry_options registry_options = {.chunks_max = CHUNK_REGISTRY_SIZE,
+    engine->page_bytes = engine->kv_pool_bytes / limits->page_count;
+    TRY(decoder_kv_pool_create(engine->model, limits->page_count, limits->page_tokens, engine->kv_dtype,
+                               &engine->pool, error));
+    const page_manager_options page_options = {.page_count = limits->page_count,
+                                               .page_tokens = limits->page_tokens,
+                                               .chunk_page_ratio = limits->chunk_page_ratio,
+                                               .borrow = limits->chunk_page_borrow};
+    const chunk_registry_options registry_options = {.chunks_max = limits->chunk_registry_size,
+                                                     .chunk_bytes_max = limits->chunk_bytes_max,
                                                      .page_bytes = engine->page_bytes};
+    TRY(page_manager_create(&page_options, &engine->pages, error));
     TRY(chunk_registry_create(engine->pages, &registry_options, &engine->registry, error));
+    return prefix_tree_create(engine->registry, &engine->tree, error);
+}
+
+static cento_status create_scheduler(cento_engine *engine, cento_error *error) {
+    const engine_limits *limits = &engine->limits;
+    const scheduler_options options = {
+        .max_sequences = limits->max_sequences,
+        .max_batched_tokens = limits->max_batched_tokens,
+        /* the queue is kept short before the scheduler sees it; what retention adds is not refused */
+        .max_waiting = UINT32_MAX / 2,
+        .context_tokens_max = limits->context_tokens_max,
+        .continuous = engine->deterministic,
+    };
+    return cascade_scheduler_create(&options, engine->registry, engine->tree, &engine->scheduler, error);
+}
+
+static cento_status create_plans(cento_engine *engine, cento_error *error) {
+    const engine_limits *limits = &engine->limits;
+    const model_config *config = &engine->config;
+    const attention_shape shape = decoder_attention_shape(engine->model);
+    const backend_ops *ops = engine->device->ops;
+    uint32_t spans = limits->max_sequences * SPANS_OF_SEQUENCE;
+    uint32_t cells = limits->max_sequences * (limits->context_tokens_max / PLAN_CELL_TOKENS + 1) + 2 * spans;
+    engine->plan_sizes = (plan_options){.levels_max = limits->levels_max,
+                                        .page_count = limits->page_count,
+                                        .page_tokens = limits->page_tokens,
+                                        .rows_max = limits->max_batched_tokens,
+                                        .spans_max = spans,
+                                        .cells_max = cells,
+                                        .tile_rows = ops->plan_tile_rows(engine->device),
+                                        .workers = ops->plan_workers(engine->device)};
+    TRY(ops->plan_costs(engine->device, &shape, engine->pool, &engine->plan_sizes.costs, error));
+    TRY(cascade_plan_create(&engine->plan_sizes, &engine->plan, error));
+    bool some_windowed =
+        config->window > 0 && config->window_layer_begin > 0 && config->window_layer_begin < config->layers;
+    return some_windowed ? cascade_plan_create(&engine->plan_sizes, &engine->window_plan, error) : CENTO_OK;
+}
+
+static cento_status load(const cento_options *options, cento_engine *engine, cento_error *error) {
+    TRY(name_model(options->model_path, engine, error));
+    TRY(model_config_load(options->model_path, &engine->config, error));
+    TRY(choose_limits(options, &engine->config, &engine->limits, error));
+    TRY(load_model(options, engine, error));
+    TRY(create_pool(engine, error));
+    TRY(create_scheduler(engine, error));
+    TRY(create_plans(engine, error));
     TRY(sampler_create(engine->config.vocab_size, &engine->sampler, error));
-    return allocate_rows(engine, error);
+    engine->logits =
+        mem_alloc((size_t)engine->limits.max_sequences * engine->config.vocab_size, sizeof *engine->logits);
+    if (engine->logits == NULL)
+        return error_memory(error, (size_t)engine->limits.max_sequences * engine->config.vocab_size *
+                                       sizeof *engine->logits);
+    return CENTO_OK;
+}
+
+static cento_status new_engine(const cento_options *options, cento_engine **result, cento_error *error) {
+    cento_engine *fresh = mem_zalloc(1, sizeof *fresh);
+    if (fresh == NULL)
+        return error_memory(error, sizeof *fresh);
+    pthread_condattr_t attributes;
+    bool locked = pthread_mutex_init(&fresh->lock, NULL) == 0;
+    bool made = locked && pthread_condattr_init(&attributes) == 0;
+    if (made) {
+        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+        made = pthread_cond_init(&fresh->wake, &attributes) == 0;
+        pthread_condattr_destroy(&attributes);
+    }
+    if (!made) {
+        if (locked)
+            pthread_mutex_destroy(&fresh->lock);
+        mem_free(fresh);
+        return error_memory(error, sizeof fresh->lock + sizeof fresh->wake);
+    }
+    fresh->compute_dtype = options->compute_dtype;
+    fresh->kv_dtype = options->kv_dtype == CENTO_KV_DTYPE_F32    ? CENTO_DTYPE_F32
+                      : options->kv_dtype == CENTO_KV_DTYPE_BF16 ? CENTO_DTYPE_BF16
+                                                                 : options->compute_dtype;
+    fresh->enable_reuse = options->enable_reuse;
+    fresh->deterministic = options->deterministic;
+    fresh->on_progress = options->on_progress;
+    fresh->on_progress_user = options->on_progress_user;
+    *result = fresh;
+    return CENTO_OK;
 }
 
 cento_status cento_open(const cento_options *options, cento_engine **engine, cento_error *error) {
     if (options == NULL || engine == NULL)
         return error_set(error, CENTO_INVALID_ARGUMENT, "%s is NULL", options == NULL ? "options" : "engine");
     uint64_t start_ns = clock_now_ns();
+    cento_engine *fresh = NULL;
     TRY(check_options(options, error));
-    cento_engine *fresh = mem_zalloc(1, sizeof *fresh);
-    if (fresh == NULL)
-        return error_memory(error, sizeof *fresh);
-    if (pthread_mutex_init(&fresh->lock, NULL) != 0) {
-        mem_free(fresh);
-        return error_memory(error, sizeof fresh->lock);
-    }
-    fresh->compute_dtype = options->compute_dtype;
-    fresh->on_progress = options->on_progress;
-    fresh->on_progress_user = options->on_progress_user;
+    TRY(new_engine(options, &fresh, error));
     cento_status status = load(options, fresh, error);
+    fresh->load_ms = clock_ms_since(start_ns);
+    if (status == CENTO_OK)
+        status = engine_start(fresh, error);
     if (status != CENTO_OK) {
         cento_close(fresh);
         return status;
     }
-    fresh->load_ms = clock_ms_since(start_ns);
     *engine = fresh;
     return CENTO_OK;
 }
@@ -158,8 +262,13 @@ cento_status cento_open(const cento_options *options, cento_engine **engine, cen
 void cento_close(cento_engine *engine) {
     if (engine == NULL)
         return;
+    engine_stop(engine);
+    cascade_scheduler_free(engine->scheduler);
+    prefix_tree_free(engine->tree);
     chunk_registry_free(engine->registry);
     page_manager_free(engine->pages);
+    cascade_plan_free(engine->plan);
+    cascade_plan_free(engine->window_plan);
     sampler_free(engine->sampler);
     if (engine->pool != NULL)
         engine->device->ops->kv_pool_free(engine->device, engine->pool);
@@ -167,15 +276,9 @@ void cento_close(cento_engine *engine) {
     if (engine->device != NULL)
         engine->device->ops->destroy(engine->device);
     prompt_format_free(&engine->format);
-    mem_free(engine->rows.tokens);
-    mem_free(engine->rows.positions);
-    mem_free(engine->rows.kv_slots);
-    mem_free(engine->rows.groups);
-    mem_free(engine->rows.spans);
-    cascade_plan_free(engine->rows.plan);
-    cascade_plan_free(engine->rows.window_plan);
     mem_free(engine->logits);
     mem_free(engine->model_name);
+    pthread_cond_destroy(&engine->wake);
     pthread_mutex_destroy(&engine->lock);
     mem_free(engine);
 }
@@ -184,61 +287,19 @@ void cento_close(cento_engine *engine) {
 
 kv_scope engine_kv_scope(const cento_engine *engine, const char *salt) {
     return (kv_scope){.model_fingerprint = decoder_fingerprint(engine->model),
-                      .kv_dtype = engine->compute_dtype == CENTO_DTYPE_F32 ? "f32" : "bf16",
+                      .kv_dtype = engine->kv_dtype == CENTO_DTYPE_F32 ? "f32" : "bf16",
                       .salt = salt};
 }
 
-uint64_t engine_forward_tokens(const cento_engine *engine) {
-    return engine->device->ops->counters(engine->device)->forward_tokens;
-}
-
-bool engine_is_cancelled(cento_engine *engine) {
-    return atomic_load(&engine->run_state) == ENGINE_CANCELLING;
+const uint8_t *engine_tokenizer_fingerprint(const cento_engine *engine) {
+    return tokenizer_fingerprint(engine->format.tokens);
 }
 
 void cento_cancel(cento_engine *engine) {
-    int running = ENGINE_RUNNING;
     if (engine != NULL)
-        atomic_compare_exchange_strong(&engine->run_state, &running, ENGINE_CANCELLING);
+        atomic_fetch_add(&engine->cancels, 1);
 }
 
 cento_sampling cento_engine_sampling(const cento_engine *engine) {
     return engine == NULL ? cento_request_default().sampling : engine->config.sampling;
-}
-
-static void add_kv_use(const chunk_registry *registry, uint64_t token_bytes, cento_stats *stats) {
-    for (size_t slot = 0; slot < registry->kvs.capacity; slot++) {
-        const chunk_kv *kv = registry->kvs.slots[slot].value;
-        if (kv != NULL)
-            stats->kv_logical_bytes += kv->uses * kv->tokens * token_bytes;
-    }
-}
-
-void cento_engine_stats(cento_engine *engine, cento_stats *stats) {
-    *stats = (cento_stats){0};
-    if (engine == NULL)
-        return;
-    pthread_mutex_lock(&engine->lock);
-    const page_manager *pages = engine->pages;
-    chunk_registry_stats counted;
-    chunk_registry_read_stats(engine->registry, &counted);
-    const backend_counters *counters = engine->device->ops->counters(engine->device);
-    stats->load_ms = engine->load_ms;
-    stats->weight_bytes = counters->weight_bytes;
-    stats->kv_pool_bytes = engine->kv_pool_bytes;
-    stats->context_tokens_max = engine->context_tokens_max;
-    stats->page_tokens = pages->page_tokens;
-    stats->pages_total = pages->page_count;
-    stats->pages_used = pages->page_count - pages->counts[PAGE_FREE];
-    stats->pages_used_chunks = pages->counts[PAGE_CHUNK];
-    stats->chunks = counted.chunks;
-    stats->chunk_hits = counted.kv_hits;
-    stats->chunk_misses = counted.kv_misses;
-    stats->chunk_evictions = counted.evictions;
-    stats->forward_tokens = counters->forward_tokens;
-    stats->kv_physical_bytes = (uint64_t)stats->pages_used * engine->page_bytes;
-    add_kv_use(engine->registry, engine->page_bytes / pages->page_tokens, stats);
-    stats->model_name = engine->model_name;
-    stats->backend = engine->device->ops->describe(engine->device);
-    pthread_mutex_unlock(&engine->lock);
 }

@@ -50,7 +50,13 @@ const char *cento_source_name(cento_source source) {
 }
 
 cento_options cento_options_default(void) {
-    return (cento_options){.device = "auto", .compute_dtype = CENTO_DTYPE_BF16};
+    return (cento_options){
+        .device = "auto",
+        .compute_dtype = CENTO_DTYPE_BF16,
+        .enable_cascade = true,
+        .enable_reuse = true,
+        .chunk_page_borrow = true,
+    };
 }
 
 cento_request cento_request_default(void) {

@@ -53,7 +53,8 @@ typedef struct prompt {
     size_t part_capacity;
 } prompt;
 
-/* Zero-initialise *result before; prompt_free in any case. */
+/* Zero-initialise *result before; prompt_free in any case. Pieces given by content id must have got their
+ * tokens. */
 cento_status prompt_build(const prompt_format *format, const cento_piece *pieces, size_t piece_count,
                           bool raw, prompt *result, cento_error *error);
 void prompt_free(prompt *built);

@@ -8,31 +8,24 @@
 #include "base/mem.h"
 
 cento_status sampler_create(uint32_t vocab_size, sampler **result, cento_error *error) {
-    sampler *state = mem_zalloc(1, sizeof *state);
-    if (state == NULL)
-        return error_memory(error, sizeof *state);
-    state->vocab_size = vocab_size;
-    state->in_prompt = mem_zalloc(vocab_size, sizeof *state->in_prompt);
-    state->answer_counts = mem_zalloc(vocab_size, sizeof *state->answer_counts);
-    state->touched = mem_alloc(vocab_size, sizeof *state->touched);
-    state->candidates = mem_alloc(vocab_size, sizeof *state->candidates);
-    if (state->in_prompt == NULL || state->answer_counts == NULL || state->touched == NULL ||
-        state->candidates == NULL) {
-        sampler_free(state);
-        return error_memory(error, vocab_size * sizeof *state->candidates);
+    sampler *workspace = mem_zalloc(1, sizeof *workspace);
+    if (workspace == NULL)
+        return error_memory(error, sizeof *workspace);
+    workspace->vocab_size = vocab_size;
+    workspace->candidates = mem_alloc(vocab_size, sizeof *workspace->candidates);
+    if (workspace->candidates == NULL) {
+        sampler_free(workspace);
+        return error_memory(error, vocab_size * sizeof *workspace->candidates);
     }
-    *result = state;
+    *result = workspace;
     return CENTO_OK;
 }
 
-void sampler_free(sampler *state) {
-    if (state == NULL)
+void sampler_free(sampler *workspace) {
+    if (workspace == NULL)
         return;
-    mem_free(state->in_prompt);
-    mem_free(state->answer_counts);
-    mem_free(state->touched);
-    mem_free(state->candidates);
-    mem_free(state);
+    mem_free(workspace->candidates);
+    mem_free(workspace);
 }
 
 /* ------------------------------------------------------------------ what may be asked for ---- */
@@ -104,47 +97,81 @@ static double random_unit(uint64_t state[4]) {
 
 /* ------------------------------------------------------------------ a request ---- */
 
-static void touch(sampler *state, int32_t token) {
-    if (state->in_prompt[token] == 0 && state->answer_counts[token] == 0)
-        state->touched[state->touched_count++] = token;
+static bool has_penalty(const cento_sampling *sampling) {
+    return sampling->repetition_penalty != 1.0f || sampling->presence_penalty != 0 ||
+           sampling->frequency_penalty != 0;
 }
 
-void sampler_begin(sampler *state, const cento_sampling *sampling, uint64_t seed, const int32_t *prompt,
-                   size_t prompt_tokens) {
-    state->sampling = *sampling;
-    for (uint32_t i = 0; i < state->touched_count; i++) {
-        state->in_prompt[state->touched[i]] = 0;
-        state->answer_counts[state->touched[i]] = 0;
+/* The slot that holds a token, or where it is to stand; linear probing. */
+static uint32_t *slot_of(const sampler_state *state, int32_t token) {
+    uint32_t slot = (uint32_t)token * UINT32_C(2654435769) & state->slot_mask;
+    while (state->slots[slot] != 0 && state->seen[state->slots[slot] - 1].token != token)
+        slot = (slot + 1) & state->slot_mask;
+    return &state->slots[slot];
+}
+
+static sampler_seen *see(sampler_state *state, int32_t token) {
+    uint32_t *slot = slot_of(state, token);
+    if (*slot == 0) {
+        assert(state->seen_count < state->seen_capacity);
+        state->seen[state->seen_count++] = (sampler_seen){.token = token};
+        *slot = state->seen_count;
     }
-    state->touched_count = 0;
+    return &state->seen[*slot - 1];
+}
+
+static cento_status allocate_seen(sampler_state *state, uint32_t vocab_size, size_t tokens,
+                                  cento_error *error) {
+    state->seen_capacity = tokens < vocab_size ? (uint32_t)tokens : vocab_size;
+    uint32_t slot_count = 16;
+    while (slot_count < 2 * (uint64_t)state->seen_capacity)
+        slot_count *= 2;
+    state->slot_mask = slot_count - 1;
+    state->seen = mem_alloc(state->seen_capacity, sizeof *state->seen);
+    state->slots = mem_zalloc(slot_count, sizeof *state->slots);
+    if (state->seen == NULL || state->slots == NULL)
+        return error_memory(error,
+                            state->seen_capacity * sizeof *state->seen + slot_count * sizeof *state->slots);
+    return CENTO_OK;
+}
+
+cento_status sampler_state_init(sampler_state *state, const cento_sampling *sampling, uint32_t vocab_size,
+                                uint64_t seed, const int32_t *prompt, size_t prompt_tokens,
+                                size_t answer_tokens_max, cento_error *error) {
+    *state = (sampler_state){.sampling = *sampling};
     uint64_t mixer = sampling->seed_set ? sampling->seed : seed;
     for (int i = 0; i < 4; i++)
         state->random[i] = splitmix64(&mixer);
-    if (sampling->repetition_penalty == 1.0f)
-        return;
-    for (size_t i = 0; i < prompt_tokens; i++) {
-        touch(state, prompt[i]);
-        state->in_prompt[prompt[i]] = 1;
-    }
+    if (!has_penalty(sampling))
+        return CENTO_OK;
+    bool prompt_counts = sampling->repetition_penalty != 1.0f;
+    TRY(allocate_seen(state, vocab_size, (prompt_counts ? prompt_tokens : 0) + answer_tokens_max, error));
+    for (size_t i = 0; i < prompt_tokens && prompt_counts; i++)
+        see(state, prompt[i])->in_prompt = true;
+    return CENTO_OK;
 }
 
-void sampler_accept(sampler *state, int32_t token) {
-    assert(token >= 0 && (uint32_t)token < state->vocab_size);
-    touch(state, token);
-    state->answer_counts[token]++;
+void sampler_state_free(sampler_state *state) {
+    mem_free(state->seen);
+    mem_free(state->slots);
+    *state = (sampler_state){0};
 }
 
-static void apply_penalties(const sampler *state, sampler_candidate *candidates) {
+void sampler_accept(sampler_state *state, int32_t token) {
+    if (state->seen != NULL)
+        see(state, token)->answer_count++;
+}
+
+static void apply_penalties(const sampler_state *state, sampler_candidate *candidates) {
     const cento_sampling *sampling = &state->sampling;
-    for (uint32_t i = 0; i < state->touched_count; i++) {
-        int32_t token = state->touched[i];
-        float *logit = &candidates[token].logit;
+    for (uint32_t i = 0; i < state->seen_count; i++) {
+        const sampler_seen *seen = &state->seen[i];
+        float *logit = &candidates[seen->token].logit;
         if (sampling->repetition_penalty != 1.0f)
             *logit =
                 *logit > 0 ? *logit / sampling->repetition_penalty : *logit * sampling->repetition_penalty;
-        uint32_t count = state->answer_counts[token];
-        if (count > 0)
-            *logit -= sampling->presence_penalty + (float)count * sampling->frequency_penalty;
+        if (seen->answer_count > 0)
+            *logit -= sampling->presence_penalty + (float)seen->answer_count * sampling->frequency_penalty;
     }
     for (size_t i = 0; i < sampling->logit_bias_count; i++)
         candidates[sampling->logit_bias[i].token].logit += sampling->logit_bias[i].bias;
@@ -220,9 +247,9 @@ static size_t truncate_candidates(const cento_sampling *sampling, sampler_candid
     return kept;
 }
 
-static int32_t draw(sampler *state, size_t count, float logit_max) {
+static int32_t draw(sampler *workspace, sampler_state *state, size_t count, float logit_max) {
     const cento_sampling *sampling = &state->sampling;
-    sampler_candidate *candidates = state->candidates;
+    sampler_candidate *candidates = workspace->candidates;
     bool truncated = sampling->top_k > 0 || sampling->top_p < 1 || sampling->min_p > 0;
     double sum = 0;
     size_t kept = count;
@@ -246,15 +273,37 @@ static int32_t draw(sampler *state, size_t count, float logit_max) {
     return last;
 }
 
-cento_status sampler_next(sampler *state, const float *logits, int32_t *token, cento_error *error) {
-    sampler_candidate *candidates = state->candidates;
-    for (uint32_t i = 0; i < state->vocab_size; i++)
+static cento_status refuse_logits(uint32_t vocab_size, cento_error *error) {
+    return error_set(error, CENTO_BACKEND, "none of the %u logits is finite", vocab_size);
+}
+
+/* Greedy with nothing that changes a logit: no candidates are needed. */
+static cento_status largest(const float *logits, uint32_t vocab_size, int32_t *token, cento_error *error) {
+    float logit_max = -INFINITY;
+    int32_t best = -1;
+    for (uint32_t i = 0; i < vocab_size; i++) {
+        if (logits[i] > logit_max && logits[i] < INFINITY) {
+            logit_max = logits[i];
+            best = (int32_t)i;
+        }
+    }
+    *token = best;
+    return best < 0 ? refuse_logits(vocab_size, error) : CENTO_OK;
+}
+
+cento_status sampler_next(sampler *workspace, sampler_state *state, const float *logits, int32_t *token,
+                          cento_error *error) {
+    uint32_t vocab_size = workspace->vocab_size;
+    if (state->sampling.temperature == 0 && state->seen == NULL && state->sampling.logit_bias_count == 0)
+        return largest(logits, vocab_size, token, error);
+    sampler_candidate *candidates = workspace->candidates;
+    for (uint32_t i = 0; i < vocab_size; i++)
         candidates[i] = (sampler_candidate){logits[i], (int32_t)i};
     apply_penalties(state, candidates);
     /* what is not a number, or banned, cannot be drawn */
     size_t count = 0;
     size_t best = 0;
-    for (uint32_t i = 0; i < state->vocab_size; i++) {
+    for (uint32_t i = 0; i < vocab_size; i++) {
         if (!isfinite(candidates[i].logit))
             continue;
         candidates[count] = candidates[i];
@@ -263,11 +312,11 @@ cento_status sampler_next(sampler *state, const float *logits, int32_t *token, c
         count++;
     }
     if (count == 0)
-        return error_set(error, CENTO_BACKEND, "none of the %u logits is finite", state->vocab_size);
+        return refuse_logits(vocab_size, error);
     if (state->sampling.temperature == 0)
         *token = candidates[best].token;
     else
-        *token = draw(state, count, candidates[best].logit);
+        *token = draw(workspace, state, count, candidates[best].logit);
     return CENTO_OK;
 }
 

@@ -12,7 +12,8 @@
  *
  * Equal logits count as ordered by id, the lowest first. The random numbers are the request's own
  * (xoshiro256**, seeded through splitmix64), one per token drawn, so that an answer depends on seed and
- * logits alone. Memory is sized once for the vocabulary. One request at a time.
+ * logits alone. One workspace, sized for the vocabulary, serves all requests; what a request has of its own
+ * is small, and is sized when it begins: nothing is allocated per token. One thread at a time.
  */
 #ifndef CENTO_ENGINE_SAMPLER_H
 #define CENTO_ENGINE_SAMPLER_H
@@ -26,30 +27,46 @@ typedef struct sampler_candidate {
     int32_t token;
 } sampler_candidate;
 
+/* Shared by all requests of an engine. */
 typedef struct sampler {
     uint32_t vocab_size;
-    cento_sampling sampling; /* of the request; logit_bias borrowed */
-    uint64_t random[4];
-    uint8_t *in_prompt;      /* (vocab_size) 1: the token is in the prompt */
-    uint32_t *answer_counts; /* (vocab_size) times in the answer */
-    int32_t *touched;        /* (vocab_size) tokens of which one of the above is not 0 */
-    uint32_t touched_count;
-    sampler_candidate *candidates; /* (vocab_size) workspace */
+    sampler_candidate *candidates; /* (vocab_size) */
 } sampler;
 
+/* A token that penalties concern. */
+typedef struct sampler_seen {
+    int32_t token;
+    bool in_prompt;
+    uint32_t answer_count; /* times in the answer */
+} sampler_seen;
+
+/* One request's. */
+typedef struct sampler_state {
+    cento_sampling sampling; /* logit_bias borrowed */
+    uint64_t random[4];
+    sampler_seen *seen; /* (seen_capacity), owned; NULL: no penalty is on */
+    uint32_t seen_count, seen_capacity;
+    uint32_t *slots; /* (slot_mask + 1), owned: token → 1 + its index in `seen`; 0: free */
+    uint32_t slot_mask;
+} sampler_state;
+
 cento_status sampler_create(uint32_t vocab_size, sampler **result, cento_error *error);
-void sampler_free(sampler *state);
+void sampler_free(sampler *workspace);
 
 /* INVALID_ARGUMENT with the field's name and value unless all values make sense for the vocabulary. */
 cento_status sampler_validate(const cento_sampling *sampling, uint32_t vocab_size, cento_error *error);
 
-/* Starts a request. seed: used if sampling->seed_set is false. */
-void sampler_begin(sampler *state, const cento_sampling *sampling, uint64_t seed, const int32_t *prompt,
-                   size_t prompt_tokens);
+/* Starts a request. seed: used if sampling->seed_set is false. answer_tokens_max: how many tokens will be
+ * accepted at most. Any thread. sampler_state_free in any case. */
+cento_status sampler_state_init(sampler_state *state, const cento_sampling *sampling, uint32_t vocab_size,
+                                uint64_t seed, const int32_t *prompt, size_t prompt_tokens,
+                                size_t answer_tokens_max, cento_error *error);
+void sampler_state_free(sampler_state *state);
 /* BACKEND if the logits have no finite value. `logits` (vocab_size) is left as it is. */
-cento_status sampler_next(sampler *state, const float *logits, int32_t *token, cento_error *error);
+cento_status sampler_next(sampler *workspace, sampler_state *state, const float *logits, int32_t *token,
+                          cento_error *error);
 /* Counts a token as part of the answer. */
-void sampler_accept(sampler *state, int32_t token);
+void sampler_accept(sampler_state *state, int32_t token);
 
 /* Natural logarithms of the softmax of `logits`: `chosen` first, then the `count` likeliest
  * (count <= vocab_size and SAMPLER_LOGPROBS_MAX). */

@@ -219,7 +219,7 @@ static void passes_of_a_few_tokens_give_the_same(void **state) {
     for (uint32_t tokens = 1; tokens <= 15; tokens += 7) {
         cento_options options = tiny_options(&full_model);
         cento_engine *engine;
-        options.prefill_tokens_max = tokens;
+        options.max_batched_tokens = tokens;
         ASSERT_OK(cento_open(&options, &engine, &error));
         all_modes_agree(engine, &full_model, tokens == 8);
         tiny_close(engine);
@@ -241,8 +241,8 @@ static void a_pool_too_small_to_keep_everything_gives_the_same(void **state) {
     options.kv_pool_tokens = 20 * 16;
     ASSERT_OK(cento_open(&options, &engine, &error));
     all_modes_agree(engine, &full_model, false);
-    assert_true(engine->registry->counted.evictions > 20); /* or this says nothing */
-    assert_true(engine->registry->counted.kv_hits > 20);
+    assert_true(stats_of(engine).chunk_evictions > 20); /* or this says nothing */
+    assert_true(stats_of(engine).kv_hits > 20);
     tiny_close(engine);
 }
 

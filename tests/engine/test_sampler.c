@@ -95,14 +95,15 @@ static void assert_draws_follow(const cento_sampling *sampling, const float *log
     uint32_t *drawn = calloc(count, sizeof *drawn);
     reference_distribution(sampling, logits, count, prompt, prompt_count, answer, answer_count,
                            probabilities);
-    sampler *state;
-    ASSERT_OK(sampler_create(count, &state, &error));
-    sampler_begin(state, sampling, 0, prompt, prompt_count);
+    sampler *workspace;
+    sampler_state state;
+    ASSERT_OK(sampler_create(count, &workspace, &error));
+    ASSERT_OK(sampler_state_init(&state, sampling, count, 0, prompt, prompt_count, answer_count, &error));
     for (size_t i = 0; i < answer_count; i++)
-        sampler_accept(state, answer[i]);
+        sampler_accept(&state, answer[i]);
     for (int i = 0; i < DRAWS; i++) {
         int32_t token;
-        ASSERT_OK(sampler_next(state, logits, &token, &error));
+        ASSERT_OK(sampler_next(workspace, &state, logits, &token, &error));
         drawn[token]++;
     }
     double chi_square = 0, rare_expected = 0, rare_drawn = 0;
@@ -130,7 +131,8 @@ static void assert_draws_follow(const cento_sampling *sampling, const float *log
         if (z > 4.5)
             fail_msg("chi-square %g with %d degrees of freedom: z = %g", chi_square, degrees, z);
     }
-    sampler_free(state);
+    sampler_state_free(&state);
+    sampler_free(workspace);
     free(probabilities);
     free(drawn);
 }
@@ -193,76 +195,94 @@ static void draws_follow_penalties_and_bias(void **state) {
     assert_draws_follow(&sampling, logits, 60, prompt, 7, answer, 6);
 }
 
-static int32_t next_token(sampler *state, const float *logits) {
+/* A workspace with one request after the other. */
+typedef struct one_sampler {
+    sampler *workspace;
+    sampler_state state;
+} one_sampler;
+
+static void begin(one_sampler *one, const cento_sampling *sampling, uint64_t seed) {
+    sampler_state_free(&one->state);
+    ASSERT_OK(
+        sampler_state_init(&one->state, sampling, one->workspace->vocab_size, seed, NULL, 0, 32, &error));
+}
+
+static void end(one_sampler *one) {
+    sampler_state_free(&one->state);
+    sampler_free(one->workspace);
+}
+
+static int32_t next_token(one_sampler *one, const float *logits) {
     int32_t token;
-    ASSERT_OK(sampler_next(state, logits, &token, &error));
+    ASSERT_OK(sampler_next(one->workspace, &one->state, logits, &token, &error));
     return token;
 }
 
 static void greedy_takes_the_largest_and_of_equals_the_lowest_id(void **state) {
     (void)state;
-    sampler *greedy;
-    ASSERT_OK(sampler_create(6, &greedy, &error));
+    one_sampler greedy = {0};
+    ASSERT_OK(sampler_create(6, &greedy.workspace, &error));
     cento_sampling sampling = off(0);
-    sampler_begin(greedy, &sampling, 0, NULL, 0);
-    assert_int_equal(next_token(greedy, (float[]){1, 5, 2, 5, 5, 0}), 1);
-    assert_int_equal(next_token(greedy, (float[]){-1, -5, -2, -5, -0.5f, -3}), 4);
-    assert_int_equal(next_token(greedy, (float[]){NAN, -INFINITY, -2, NAN, -7, INFINITY}), 2);
+    begin(&greedy, &sampling, 0);
+    assert_int_equal(next_token(&greedy, (float[]){1, 5, 2, 5, 5, 0}), 1);
+    assert_int_equal(next_token(&greedy, (float[]){-1, -5, -2, -5, -0.5f, -3}), 4);
+    assert_int_equal(next_token(&greedy, (float[]){NAN, -INFINITY, -2, NAN, -7, INFINITY}), 2);
     /* top-k 1 among equals is the same choice */
     sampling = off(1);
     sampling.top_k = 1;
-    sampler_begin(greedy, &sampling, 0, NULL, 0);
+    begin(&greedy, &sampling, 0);
     for (int i = 0; i < 20; i++)
-        assert_int_equal(next_token(greedy, (float[]){1, 5, 2, 5, 5, 0}), 1);
+        assert_int_equal(next_token(&greedy, (float[]){1, 5, 2, 5, 5, 0}), 1);
     int32_t token;
     ASSERT_FAILS(CENTO_BACKEND, "none of the 6 logits is finite",
-                 sampler_next(greedy, (float[]){NAN, NAN, NAN, NAN, NAN, NAN}, &token, &error));
-    sampler_free(greedy);
+                 sampler_next(greedy.workspace, &greedy.state, (float[]){NAN, NAN, NAN, NAN, NAN, NAN},
+                              &token, &error));
+    end(&greedy);
 }
 
 static void greedy_respects_penalties_and_bias(void **state) {
     (void)state;
-    sampler *greedy;
-    ASSERT_OK(sampler_create(4, &greedy, &error));
+    one_sampler greedy = {0};
+    ASSERT_OK(sampler_create(4, &greedy.workspace, &error));
     cento_sampling sampling = off(0);
     sampling.frequency_penalty = 0.6f;
-    sampler_begin(greedy, &sampling, 0, NULL, 0);
+    begin(&greedy, &sampling, 0);
     const float logits[4] = {3, 2, 1, 0};
     static const int32_t expected[] = {0, 0, 1, 0, 1, 0, 2};
     for (size_t i = 0; i < 7; i++) {
         /* 3-0.6a, 2-0.6b, 1-0.6c by hand; equal values do not occur */
-        int32_t token = next_token(greedy, logits);
+        int32_t token = next_token(&greedy, logits);
         assert_int_equal(token, expected[i]);
-        sampler_accept(greedy, token);
+        sampler_accept(&greedy.state, token);
     }
     /* a new request starts clean */
     const cento_logit_bias bias = {3, 10};
     sampling = off(0);
     sampling.logit_bias = &bias;
     sampling.logit_bias_count = 1;
-    sampler_begin(greedy, &sampling, 0, NULL, 0);
-    assert_int_equal(next_token(greedy, logits), 3);
-    sampler_free(greedy);
+    begin(&greedy, &sampling, 0);
+    assert_int_equal(next_token(&greedy, logits), 3);
+    end(&greedy);
 }
 
 static void a_seed_gives_one_series_and_other_seeds_others(void **state) {
     (void)state;
     float logits[100];
     random_logits(logits, 100, 1);
-    sampler *drawing;
-    ASSERT_OK(sampler_create(100, &drawing, &error));
+    one_sampler drawing = {0};
+    ASSERT_OK(sampler_create(100, &drawing.workspace, &error));
     int32_t series[3][32];
     static const uint64_t seeds[3] = {7, 7, 8};
     for (int run = 0; run < 3; run++) {
         cento_sampling sampling = off(1);
         sampling.seed = seeds[run];
-        sampler_begin(drawing, &sampling, 999, NULL, 0);
+        begin(&drawing, &sampling, 999);
         for (int i = 0; i < 32; i++)
-            series[run][i] = next_token(drawing, logits);
+            series[run][i] = next_token(&drawing, logits);
     }
     assert_memory_equal(series[0], series[1], sizeof series[0]);
     assert_memory_not_equal(series[0], series[2], sizeof series[0]);
-    sampler_free(drawing);
+    end(&drawing);
 }
 
 /* ------------------------------------------------------- logprobs ---- */
