@@ -91,11 +91,14 @@ static inline uint64_t kv_after(uint64_t before, int32_t token) {
     uint64_t hash = (before ^ (uint32_t)token) * 0xD6E8FEB86659FD93u;
     return hash ^ hash >> 32;
 }
-static inline uint64_t kv_hash(uint32_t scope, const int32_t *tokens, uint32_t index) {
+static inline uint64_t kv_hash_of(uint32_t scope, const int32_t *tokens, uint32_t token_count) {
     uint64_t hash = kv_before(scope);
-    for (uint32_t i = 0; i <= index; i++)
+    for (uint32_t i = 0; i < token_count; i++)
         hash = kv_after(hash, tokens[i]);
     return hash;
+}
+static inline uint64_t kv_hash(uint32_t scope, const int32_t *tokens, uint32_t index) {
+    return kv_hash_of(scope, tokens, index + 1);
 }
 
 static inline void world_copy(tree_world *world, kv_copy copy) {
@@ -172,8 +175,9 @@ static inline bool world_compute(tree_world *world, uint32_t scope, const int32_
         if (missing == 0)
             continue;
         kv->tokens_scheduled = kv->tokens_ready + missing;
+        uint64_t hash = kv_hash_of(scope, tokens, kv->position + kv->tokens_ready);
         for (uint32_t i = kv->tokens_ready; i < kv->tokens_scheduled; i++) {
-            uint64_t hash = kv_hash(scope, tokens, kv->position + i);
+            hash = kv_after(hash, tokens[kv->position + i]);
             world->memory[page_run_slot(world->pages, kv->run, i)] = succeeds ? hash : ~hash;
         }
         chunk_registry_kv_computed(world->registry, kv, succeeds);
@@ -194,8 +198,11 @@ static inline cento_status world_own_run(tree_world *world, uint32_t scope, cons
         chunk_registry_run_release(world->registry, *run);
         return status;
     }
-    for (uint32_t i = begin; i < end; i++)
-        world->memory[page_run_slot(world->pages, *run, i - begin)] = kv_hash(scope, tokens, i);
+    uint64_t hash = kv_hash_of(scope, tokens, begin);
+    for (uint32_t i = begin; i < end; i++) {
+        hash = kv_after(hash, tokens[i]);
+        world->memory[page_run_slot(world->pages, *run, i - begin)] = hash;
+    }
     return CENTO_OK;
 }
 
