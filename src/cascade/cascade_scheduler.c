@@ -7,9 +7,9 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
-#define CANDIDATES_MAX      64 /* waiting sequences looked at for one that may overtake */
-#define BLOCKED_STEPS       16 /* after which a blocked queue is looked at in any case */
-#define FAILED_MAX(options) ((options).max_sequences + 1)
+#define CANDIDATES_MAX 64 /* waiting sequences looked at for one that may overtake */
+#define BLOCKED_STEPS  16 /* after which a blocked queue is looked at in any case */
+#define PATIENCE_STEPS 32 /* for which chunks wait for pages that sequences hold beyond their share */
 
 /* ------------------------------------------------------------------ life ---- */
 
@@ -409,20 +409,46 @@ static bool worth_preempting(const cascade_scheduler *scheduler, const cascade_s
     return has_room(scheduler, sequence, page_count);
 }
 
-/* The head of the queue, if need be in the place of sequences of lower priority. */
+/* Sequences that hold more than their share give it back to chunks, which have been waiting for it: the
+ * youngest one that is not before `head`; NULL: none. Never the first. */
+static cascade_sequence *find_borrower(const cascade_scheduler *scheduler, const cascade_sequence *head) {
+    if (!scheduler->pages->borrow || head->waited_steps < PATIENCE_STEPS || scheduler->running_count < 2 ||
+        page_manager_excess(scheduler->pages, PAGE_SEQUENCE) == 0)
+        return NULL;
+    cascade_sequence *last = scheduler->running[scheduler->running_count - 1];
+    if (last->priority > head->priority || last->claims->admitted_step == scheduler->stats.steps)
+        return NULL;
+    return last;
+}
+
+/* With what sequences hold beyond their share there are pages for it, and chunks stay within theirs. */
+static bool is_owed(const cascade_scheduler *scheduler, const cascade_sequence *head) {
+    uint32_t chunk_pages, own_pages;
+    chunk_registry_stats held;
+    claims_estimate(scheduler, head, &chunk_pages, &own_pages);
+    chunk_registry_read_stats(scheduler->registry, &held);
+    return (uint64_t)held.pages_chunk_used + chunk_pages <= scheduler->pages->shares[PAGE_CHUNK] &&
+           has_room(scheduler, head, page_manager_excess(scheduler->pages, PAGE_SEQUENCE));
+}
+
+/* The head of the queue, if need be in the place of sequences of lower priority, or of such as hold more than
+ * sequences may. */
 static cento_status admit_head(cascade_scheduler *scheduler, cento_error *error) {
-    cascade_sequence *head = scheduler->waiting_first;
-    cento_status status = CENTO_POOL_FULL;
-    if (scheduler->running_count < scheduler->options.max_sequences)
-        status = try_admit(scheduler, head, error);
+    cascade_sequence *head = scheduler->waiting_first, *victim;
+    bool full = scheduler->running_count == scheduler->options.max_sequences;
+    cento_status status = full ? CENTO_POOL_FULL : try_admit(scheduler, head, error);
     if (status != CENTO_POOL_FULL || head->claims->preempted_step == scheduler->stats.steps)
         return status;
-    if (find_victim(scheduler, head->priority) == NULL || !worth_preempting(scheduler, head))
-        return status;
-    cascade_sequence *victim;
-    while (status == CENTO_POOL_FULL && (victim = find_victim(scheduler, head->priority)) != NULL) {
-        preempt(scheduler, victim);
-        status = try_admit(scheduler, head, error);
+    if (find_victim(scheduler, head->priority) != NULL && worth_preempting(scheduler, head)) {
+        while (status == CENTO_POOL_FULL && (victim = find_victim(scheduler, head->priority)) != NULL) {
+            preempt(scheduler, victim);
+            status = try_admit(scheduler, head, error);
+        }
+    } else if (!full && find_borrower(scheduler, head) != NULL && is_owed(scheduler, head)) {
+        while (status == CENTO_POOL_FULL && (victim = find_borrower(scheduler, head)) != NULL) {
+            preempt(scheduler, victim);
+            status = try_admit(scheduler, head, error);
+        }
     }
     return status;
 }
@@ -556,9 +582,8 @@ cento_status cascade_scheduler_step(cascade_scheduler *scheduler, cascade_step *
     scheduler->logit_count = scheduler->completed_count = scheduler->decode_rows = 0;
     scheduler->open_group = NULL;
     scheduler->pages_preempted = 0;
-    if (scheduler->failed_count > 0 &&
-        !scheduler->failed_reported) { /* of a step that then found no memory */
-        scheduler->failed_reported = true;
+    if (scheduler->failed_count > 0 && !scheduler->failed_reported) {
+        scheduler->failed_reported = true; /* the step that they failed in found no memory then */
         fill_step(scheduler, step);
         return CENTO_OK;
     }

@@ -65,11 +65,11 @@ typedef struct cascade_sequence {
     struct cascade_sequence *next, *before;
 } cascade_sequence;
 
-typedef struct scheduler_options {
-    uint32_t max_sequences;      /* admitted at a time */
-    uint32_t max_batched_tokens; /* rows of a step */
-    uint32_t max_waiting;        /* submitted and not admitted */
-    uint32_t overtaken_max;      /* 0: the default, 16 */
+typedef struct scheduler_options { /* max_sequences <= max_batched_tokens: whoever is admitted gets rows */
+    uint32_t max_sequences;        /* admitted at a time */
+    uint32_t max_batched_tokens;   /* rows of a step */
+    uint32_t max_waiting;          /* submitted and not admitted */
+    uint32_t overtaken_max;        /* 0: the default, 16 */
     uint32_t context_tokens_max;
     bool continuous; /* neighbouring runs of a path are one stretch (kv_span.continues): bit-equal however it
                         is cut */
@@ -77,15 +77,15 @@ typedef struct scheduler_options {
 
 /* Rows of one forward pass; memory is the scheduler's and valid until the next call of step(). */
 typedef struct cascade_step {
-    uint32_t row_count; /* 0: nothing to do */
+    uint32_t row_count; /* 0: nothing to compute; there may be completed or failed ones */
     int32_t *tokens;
     uint32_t *positions;
     uint32_t *kv_slots;
     row_group *groups;
     uint32_t group_count;
     kv_span *spans;
-    uint32_t span_count;
-    kv_copy *copies; /* to be executed first, in this order */
+    uint32_t span_count; /* grows with what is admitted: the caller sees that its plan has room */
+    kv_copy *copies;     /* to be executed first, in this order */
     uint32_t copy_count;
     uint32_t *logit_rows;               /* rows after which a token is to be sampled, */
     cascade_sequence **logit_sequences; /* and for whom; ends with accept or remove for each */

@@ -51,8 +51,9 @@ cento_status claims_create(const cascade_sequence *sequence, sequence_claims **r
     claims->spans = mem_alloc(claims->span_capacity, sizeof *claims->spans);
     claims->marks = mem_alloc(layout->cut_count + layout->node_count, sizeof *claims->marks);
     if (claims->kvs == NULL || claims->path == NULL || claims->spans == NULL || claims->marks == NULL) {
+        size_t bytes = claims->span_capacity * sizeof *claims->spans;
         claims_free(claims);
-        return error_memory(error, claims->span_capacity * sizeof *claims->spans);
+        return error_memory(error, bytes);
     }
     fill_marks(sequence, claims);
     *result = claims;

@@ -47,6 +47,7 @@ typedef struct fake_model {
     prefix_tree *tree;
     cascade_scheduler *scheduler;
     fake_slot *slots; /* (page_count, page_tokens) */
+    bool *poisoned;   /* (page_count) */
     uint32_t page_tokens;
     uint32_t rows_max;
     uint64_t rows, copies, steps;
@@ -174,7 +175,8 @@ static inline fake_model fake_open(fake_options options) {
     ASSERT_OK(prefix_tree_create(model.registry, &model.tree, &error));
     ASSERT_OK(cascade_scheduler_create(scheduler, model.registry, model.tree, &model.scheduler, &error));
     model.slots = mem_zalloc((size_t)options.page_count * options.page_tokens, sizeof *model.slots);
-    assert_non_null(model.slots);
+    model.poisoned = mem_zalloc(options.page_count, sizeof *model.poisoned);
+    assert_true(model.slots != NULL && model.poisoned != NULL);
     return model;
 }
 
@@ -188,15 +190,17 @@ static inline void fake_close(fake_model *model) {
     assert_int_equal(model->pages->counts[PAGE_FREE], model->pages->page_count);
     page_manager_free(model->pages);
     mem_free(model->slots);
+    mem_free(model->poisoned);
 }
 
 /* ------------------------------------------------------------------ a forward pass ---- */
 
 static inline void fake_poison_free_pages(fake_model *model) {
     for (uint32_t page = 0; page < model->pages->page_count; page++) {
-        if (model->pages->owners[page] != NULL)
-            continue;
-        for (uint32_t i = 0; i < model->page_tokens; i++)
+        bool is_free = model->pages->owners[page] == NULL;
+        bool fresh = is_free && !model->poisoned[page];
+        model->poisoned[page] = is_free;
+        for (uint32_t i = 0; i < model->page_tokens && fresh; i++)
             model->slots[page * model->page_tokens + i] = (fake_slot){.value = UINT64_C(0xDEADBEEF)};
     }
 }

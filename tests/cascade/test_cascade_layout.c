@@ -272,6 +272,18 @@ static void the_next_turn_has_the_names_of_the_turn_before(void **state) {
     close_job(&second);
 }
 
+/* A document, text between, another one, a query. */
+static fake_job with_text_between(int32_t text) {
+    fake_job job = {0};
+    fake_piece(&job, CENTO_KIND_CONTEXT, 100, 10);
+    fake_template(&job, text, 2);
+    fake_piece(&job, CENTO_KIND_CONTEXT, 200, 10);
+    fake_piece(&job, CENTO_KIND_QUERY, 2000, 4);
+    fake_template(&job, 3000, 2);
+    fake_prepare(&job, CENTO_MODE_INDEPENDENT, 0, false, NULL, 5);
+    return job;
+}
+
 static void names_take_in_all_that_stands_before(void **state) {
     (void)state;
     /* each differs from the first in something before the query; the names of the query's node must differ */
@@ -284,6 +296,8 @@ static void names_take_in_all_that_stands_before(void **state) {
     jobs[count++] = laid_out(CENTO_MODE_INDEPENDENT, 0, true, 5, shapes[0]);
     jobs[count++] = laid_out(CENTO_MODE_LINK, 1, false, 5, shapes[0]);
     jobs[count++] = laid_out(CENTO_MODE_LINK, 2, false, 5, shapes[0]);
+    jobs[count++] = with_text_between(3200);
+    jobs[count++] = with_text_between(3300);
     for (size_t i = 0; i < count; i++) {
         const cascade_layout *layout = &jobs[i].layout;
         for (size_t j = 0; j < i; j++)

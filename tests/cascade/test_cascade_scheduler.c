@@ -33,6 +33,14 @@ static fake_job chat(const int32_t *documents, size_t document_count, int32_t qu
 static const int32_t ab[] = {100, 200}, ba[] = {200, 100}, abc[] = {100, 200, 300}, aa[] = {100, 100};
 static const cento_mode modes[] = {CENTO_MODE_EXACT, CENTO_MODE_INDEPENDENT, CENTO_MODE_LINK};
 
+static fake_job question(int32_t first, uint32_t token_count, uint32_t answer_tokens, int32_t priority) {
+    fake_job job = {0};
+    fake_piece(&job, CENTO_KIND_QUERY, first, token_count);
+    fake_prepare(&job, CENTO_MODE_EXACT, 0, false, NULL, answer_tokens);
+    job.sequence.priority = priority;
+    return job;
+}
+
 static fake_model open_model(uint32_t page_count) {
     return fake_open((fake_options){.page_count = page_count, .page_tokens = 8});
 }
@@ -230,6 +238,31 @@ static void a_shared_document_goes_before_what_only_one_needs(void **state) {
     fake_close(&model);
 }
 
+static void a_shared_path_goes_before_what_only_one_needs(void **state) {
+    (void)state;
+    fake_model model =
+        fake_open((fake_options){.page_count = 128, .page_tokens = 8, .scheduler.max_batched_tokens = 54});
+    static const int32_t own[] = {700}; /* the oldest; it has its own salt */
+    fake_job first = {0}, a = chat(ab, 2, QUERY, CENTO_MODE_EXACT, 2),
+             b = chat(ab, 2, QUERY + 40, CENTO_MODE_EXACT, 2);
+    build_chat(&first, own, 1, QUERY);
+    fake_prepare(&first, CENTO_MODE_EXACT, 0, false, "x", 2);
+    fake_submit(&model, &first);
+    fake_submit(&model, &a);
+    fake_submit(&model, &b);
+    assert_true(fake_step(&model));
+    /* template, system, template, document, template, document: 55 tokens, of which the first step has 54 */
+    assert_int_equal(a.sequence.computed_count, 54);
+    assert_int_equal(b.sequence.computed_count, 54);
+    assert_int_equal(first.sequence.computed_count, 0);
+    fake_run(&model);
+    assert_int_equal(model.finished, 3);
+    fake_free(&model, &first);
+    fake_free(&model, &a);
+    fake_free(&model, &b);
+    fake_close(&model);
+}
+
 static void tokens_computed_are_counted_where_they_stand_in_the_prompt(void **state) {
     (void)state;
     fake_model model = open_model(64);
@@ -351,6 +384,56 @@ static void what_survives_of_a_preempted_run_is_not_computed_again(void **state)
     fake_close(&model);
 }
 
+static void a_restored_sequence_computes_nothing_again_that_is_still_there(void **state) {
+    (void)state;
+    fake_model model = fake_open((fake_options){
+        .page_count = 64, .page_tokens = 8, .scheduler = {.max_sequences = 1, 100, .max_waiting = 1}});
+    fake_job low = chat(ab, 2, QUERY, CENTO_MODE_EXACT, 30), high = {0},
+             late = chat(ba, 2, QUERY, CENTO_MODE_EXACT, 2);
+    fake_submit(&model, &low);
+    for (int i = 0; i < 20; i++)
+        assert_true(fake_step(&model));
+    fake_piece(&high, CENTO_KIND_QUERY, QUERY + 500, 20);
+    fake_prepare(&high, CENTO_MODE_EXACT, 0, false, NULL, 5);
+    high.sequence.priority = 1;
+    fake_submit(&model, &high);
+    assert_true(fake_step(&model));
+    assert_int_equal(low.sequence.state, SEQUENCE_WAITING); /* for its slot; there are pages enough */
+    fake_submit(&model, &late);                             /* a preempted one does not count as waiting */
+    fake_run(&model);
+    assert_true(low.done && high.done && late.done);
+    assert_int_equal(low.preemptions, 1);
+    assert_int_equal(low.rows_computed, low.layout.prompt_tokens + 29);
+    fake_free(&model, &low);
+    fake_free(&model, &high);
+    fake_free(&model, &late);
+    fake_close(&model);
+}
+
+static void one_is_preempted_where_one_is_enough(void **state) {
+    (void)state;
+    fake_model model = open_model(36);
+    fake_job jobs[3];
+    for (int i = 0; i < 3; i++) { /* what the youngest gives back lies within the chunks' share */
+        jobs[i] = question(QUERY + 100 * i, 4, 120, 0);
+        fake_submit(&model, &jobs[i]);
+    }
+    scheduler_stats stats;
+    do {
+        assert_true(fake_step(&model));
+        cascade_scheduler_read_stats(model.scheduler, &stats);
+    } while (stats.preemptions == 0);
+    assert_int_equal(stats.preemptions, 1);
+    assert_int_equal(stats.running, 2);
+    assert_int_equal(jobs[2].sequence.state, SEQUENCE_WAITING);
+    fake_run(&model);
+    for (int i = 0; i < 3; i++) {
+        assert_true(jobs[i].done);
+        fake_free(&model, &jobs[i]);
+    }
+    fake_close(&model);
+}
+
 static void two_big_sequences_do_not_preempt_each_other_for_ever(void **state) {
     (void)state;
     for (uint32_t fixed = 0; fixed < 2; fixed++) {
@@ -395,14 +478,6 @@ static void a_sequence_that_is_alone_and_gets_no_page_fails_with_the_numbers(voi
 }
 
 /* ------------------------------------------------------------------ order ---- */
-
-static fake_job question(int32_t first, uint32_t token_count, uint32_t answer_tokens, int32_t priority) {
-    fake_job job = {0};
-    fake_piece(&job, CENTO_KIND_QUERY, first, token_count);
-    fake_prepare(&job, CENTO_MODE_EXACT, 0, false, NULL, answer_tokens);
-    job.sequence.priority = priority;
-    return job;
-}
 
 static void higher_priority_is_admitted_first_and_then_age(void **state) {
     (void)state;
@@ -487,6 +562,80 @@ static void sharing_may_overtake_but_nobody_is_overtaken_more_often_than_the_lim
     fake_free(&model, &first);
     fake_free(&model, &filler);
     fake_free(&model, &stranger);
+    fake_close(&model);
+}
+
+static void admission_leaves_each_running_sequence_a_page_to_grow_by(void **state) {
+    (void)state;
+    for (uint32_t fits = 0; fits < 2; fits++) {
+        fake_model model = open_model(10);
+        fake_job running = question(QUERY, 25, 8, 0);                /* 3 pages and one of its own */
+        fake_job next = question(QUERY + 100, fits ? 33 : 41, 2, 0); /* 5 or 6 pages */
+        fake_submit(&model, &running);
+        assert_true(fake_step(&model));
+        fake_submit(&model, &next);
+        assert_true(fake_step(&model));
+        assert_int_equal(next.sequence.state == SEQUENCE_WAITING, !fits);
+        fake_run(&model);
+        assert_true(running.done && next.done && running.preemptions + next.preemptions == 0);
+        fake_free(&model, &running);
+        fake_free(&model, &next);
+        fake_close(&model);
+    }
+}
+
+static void who_cannot_be_admitted_evicts_nothing_and_preempts_nobody(void **state) {
+    (void)state;
+    fake_model model = open_model(40);
+    fake_job cached = chat(ab, 2, QUERY, CENTO_MODE_INDEPENDENT, 1);
+    run_one(&model, &cached);
+    fake_job running = question(QUERY + 100, 100, 60, 1), low = question(QUERY + 300, 4, 60, 0);
+    fake_submit(&model, &running);
+    fake_submit(&model, &low);
+    for (int i = 0; i < 4; i++)
+        assert_true(fake_step(&model));
+    fake_job big = question(QUERY + 500, 280, 2, 1); /* 36 pages; running holds 14 */
+    fake_submit(&model, &big);
+    chunk_registry_stats held;
+    for (int i = 0; i < 50; i++) {
+        assert_true(fake_step(&model));
+        assert_int_equal(big.sequence.state, SEQUENCE_WAITING);
+        chunk_registry_read_stats(model.registry, &held);
+        assert_int_equal(held.evictions, 0);
+        assert_int_equal(low.sequence.preemptions, 0);
+    }
+    fake_run(&model);
+    assert_true(running.done && low.done && big.done);
+    fake_free(&model, &cached);
+    fake_free(&model, &running);
+    fake_free(&model, &low);
+    fake_free(&model, &big);
+    fake_close(&model);
+}
+
+static void sequences_give_back_to_chunks_what_they_hold_beyond_their_share(void **state) {
+    (void)state;
+    fake_model model = open_model(40);
+    fake_job old = question(QUERY, 4, 200, 0), young = question(QUERY + 100, 4, 200, 0);
+    fake_submit(&model, &old);
+    fake_submit(&model, &young);
+    while (model.pages->counts[PAGE_SEQUENCE] < 24)
+        assert_true(fake_step(&model));
+    fake_job chunk = {0}; /* 16 pages, of the chunks' 20; 14 are free, soon fewer */
+    fake_piece(&chunk, CENTO_KIND_SYSTEM, SYSTEM, 128);
+    fake_prepare(&chunk, CENTO_MODE_EXACT, 0, false, NULL, 0);
+    fake_submit(&model, &chunk);
+    while (chunk.sequence.state == SEQUENCE_WAITING) {
+        assert_true(chunk.sequence.waited_steps <= 33);
+        assert_true(fake_step(&model));
+    }
+    assert_true(!old.done && young.sequence.preemptions == 1);
+    fake_run(&model);
+    assert_true(old.done && young.done && chunk.done);
+    assert_int_equal(old.preemptions, 0);
+    fake_free(&model, &old);
+    fake_free(&model, &young);
+    fake_free(&model, &chunk);
     fake_close(&model);
 }
 
@@ -686,6 +835,89 @@ static void a_failed_allocation_loses_at_most_the_request_at_hand(void **state) 
     }
 }
 
+static fake_job parting(int32_t query) { /* 21 tokens of the prompt before, then others */
+    fake_job job = {0};
+    fake_piece(&job, CENTO_KIND_SYSTEM, SYSTEM, 21);
+    fake_piece(&job, CENTO_KIND_QUERY, QUERY, 9);
+    fake_piece(&job, CENTO_KIND_QUERY, query, 3);
+    fake_prepare(&job, CENTO_MODE_EXACT, 0, false, NULL, 3);
+    return job;
+}
+
+static void who_leaves_before_its_copy_was_made_leaves_nothing_wrong(void **state) {
+    (void)state;
+    uint32_t failed_steps = 0;
+    bool failed = true;
+    for (int64_t countdown = 0; failed; countdown++) {
+        for (uint32_t leaver = 0; leaver < 3; leaver++) {
+            fake_model model = open_model(64);
+            fake_job before = {0}, jobs[3];
+            fake_piece(&before, CENTO_KIND_SYSTEM, SYSTEM, 30);
+            fake_prepare(&before, CENTO_MODE_EXACT, 0, false, NULL, 3);
+            run_one(&model, &before);
+            for (int i = 0; i < 3; i++) { /* the first one's copy is the others' as well */
+                jobs[i] = parting(QUERY + 100 * i);
+                fake_submit(&model, &jobs[i]);
+            }
+            cascade_step step;
+            mem_fail_after(countdown);
+            failed = cascade_scheduler_step(model.scheduler, &step, &error) != CENTO_OK;
+            mem_fail_after(-1);
+            if (failed) {
+                failed_steps++;
+                fake_end(&model, &jobs[leaver], leaver > 0);
+                ASSERT_OK(cascade_scheduler_check(model.scheduler, &error));
+            } else {
+                fake_forward(&model, &step);
+                cascade_scheduler_computed(model.scheduler, &step, true);
+                fake_sample_step(&model, &step);
+            }
+            fake_run(&model);
+            fake_free(&model, &before);
+            for (uint32_t i = 0; i < 3; i++) {
+                assert_true(jobs[i].done || (failed && i == leaver));
+                fake_free(&model, &jobs[i]);
+            }
+            fake_close(&model);
+        }
+    }
+    assert_true(failed_steps > 20);
+}
+
+static void a_failure_is_told_even_if_the_step_found_no_memory(void **state) {
+    (void)state;
+    bool failed = true;
+    for (int64_t countdown = 0; failed; countdown++) {
+        fake_model model = fake_open((fake_options){.page_count = 10, .page_tokens = 4});
+        fake_job job = question(QUERY, 11, 80, 0), next = question(QUERY + 100, 35, 2, 0);
+        fake_submit(&model, &job);
+        while (model.pages->counts[PAGE_FREE] > 0 || job.sequence.token_count % 4 != 3)
+            assert_true(fake_step(&model));
+        fake_submit(&model, &next);
+        failed = false;
+        mem_fail_after(countdown);
+        while (!job.failed) {
+            cascade_step step;
+            if (cascade_scheduler_step(model.scheduler, &step, &error) != CENTO_OK) {
+                mem_fail_after(-1);
+                failed = true;
+                continue;
+            }
+            fake_take_failed(&model, &step);
+            if (step.row_count > 0)
+                fake_forward(&model, &step);
+            cascade_scheduler_computed(model.scheduler, &step, true);
+            fake_sample_step(&model, &step);
+        }
+        mem_fail_after(-1);
+        fake_run(&model);
+        assert_true(next.done);
+        fake_free(&model, &job);
+        fake_free(&model, &next);
+        fake_close(&model);
+    }
+}
+
 /* ------------------------------------------------------------------ cost ---- */
 
 static void steps_of_many_decoding_sequences_allocate_nothing(void **state) {
@@ -769,22 +1001,30 @@ int main(void) {
         cmocka_unit_test(a_prompt_that_ends_with_a_chunk_computes_its_last_token_again),
         cmocka_unit_test(what_two_prompts_share_is_computed_once_in_one_pass),
         cmocka_unit_test(a_shared_document_goes_before_what_only_one_needs),
+        cmocka_unit_test(a_shared_path_goes_before_what_only_one_needs),
         cmocka_unit_test(tokens_computed_are_counted_where_they_stand_in_the_prompt),
         cmocka_unit_test(a_long_prefill_does_not_stop_those_that_decode),
         cmocka_unit_test(any_budget_gives_the_same_answers),
         cmocka_unit_test(a_preempted_sequence_is_restored_with_the_same_answer),
         cmocka_unit_test(what_survives_of_a_preempted_run_is_not_computed_again),
+        cmocka_unit_test(a_restored_sequence_computes_nothing_again_that_is_still_there),
+        cmocka_unit_test(one_is_preempted_where_one_is_enough),
         cmocka_unit_test(two_big_sequences_do_not_preempt_each_other_for_ever),
         cmocka_unit_test(a_sequence_that_is_alone_and_gets_no_page_fails_with_the_numbers),
         cmocka_unit_test(higher_priority_is_admitted_first_and_then_age),
         cmocka_unit_test(a_higher_priority_takes_slot_and_pages_of_a_lower_one),
         cmocka_unit_test(sharing_may_overtake_but_nobody_is_overtaken_more_often_than_the_limit),
+        cmocka_unit_test(admission_leaves_each_running_sequence_a_page_to_grow_by),
+        cmocka_unit_test(who_cannot_be_admitted_evicts_nothing_and_preempts_nobody),
+        cmocka_unit_test(sequences_give_back_to_chunks_what_they_hold_beyond_their_share),
         cmocka_unit_test(what_can_never_fit_is_refused_with_the_numbers),
         cmocka_unit_test(absurd_options_are_refused),
         cmocka_unit_test(fixed_shares_are_kept),
         cmocka_unit_test(a_sequence_can_be_cancelled_in_every_state),
         cmocka_unit_test(a_forward_pass_that_failed_was_not),
         cmocka_unit_test(a_failed_allocation_loses_at_most_the_request_at_hand),
+        cmocka_unit_test(who_leaves_before_its_copy_was_made_leaves_nothing_wrong),
+        cmocka_unit_test(a_failure_is_told_even_if_the_step_found_no_memory),
         cmocka_unit_test(steps_of_many_decoding_sequences_allocate_nothing),
         cmocka_unit_test(memory_is_counted_once_however_many_share_it),
     };
