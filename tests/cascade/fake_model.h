@@ -246,6 +246,7 @@ static inline void fake_forward(fake_model *model, const cascade_step *step) {
     for (uint32_t i = 0; i < step->copy_count; i++) {
         kv_copy copy = step->copies[i];
         assert_true(copy.token_count > 0 && copy.token_count < model->page_tokens);
+        assert_non_null(model->pages->owners[copy.to_slot / model->page_tokens]);
         for (uint32_t token = 0; token < copy.token_count; token++) {
             assert_true(model->slots[copy.from_slot + token].valid);
             model->slots[copy.to_slot + token] = model->slots[copy.from_slot + token];

@@ -191,6 +191,38 @@ static void a_prompt_that_ends_with_a_chunk_computes_its_last_token_again(void *
     }
 }
 
+static void neighbouring_runs_of_a_path_are_one_stretch_where_that_is_wanted(void **state) {
+    (void)state;
+    for (uint32_t continuous = 0; continuous < 2; continuous++) {
+        for (size_t i = 0; i < 2; i++) {
+            fake_model model = open_model(64);
+            cascade_scheduler_free(model.scheduler);
+            const scheduler_options options = {8, 200, 8, 0, 4096, continuous != 0};
+            ASSERT_OK(
+                cascade_scheduler_create(&options, model.registry, model.tree, &model.scheduler, &error));
+            model.rows_max = 200;
+            fake_job job = chat(ab, 2, QUERY, modes[i], 5);
+            fake_submit(&model, &job);
+            assert_true(fake_step(&model));
+            cascade_step step;
+            ASSERT_OK(cascade_scheduler_step(model.scheduler, &step, &error));
+            uint32_t continued = 0;
+            for (uint32_t span = 0; span < step.span_count; span++)
+                continued += step.spans[span].continues;
+            /* exact: system, document, document, query, own; independent: system, glue, and then what is not
+             * exact */
+            assert_int_equal(step.span_count, i == 0 ? 5 : 2 + 4 + 1);
+            assert_int_equal(continued, !continuous ? 0 : i == 0 ? 4 : 1);
+            fake_forward(&model, &step);
+            cascade_scheduler_computed(model.scheduler, &step, true);
+            fake_sample_step(&model, &step);
+            fake_run(&model);
+            fake_free(&model, &job);
+            fake_close(&model);
+        }
+    }
+}
+
 /* ------------------------------------------------------------------ sharing ---- */
 
 static void what_two_prompts_share_is_computed_once_in_one_pass(void **state) {
@@ -615,28 +647,31 @@ static void who_cannot_be_admitted_evicts_nothing_and_preempts_nobody(void **sta
 
 static void sequences_give_back_to_chunks_what_they_hold_beyond_their_share(void **state) {
     (void)state;
-    fake_model model = open_model(40);
-    fake_job old = question(QUERY, 4, 200, 0), young = question(QUERY + 100, 4, 200, 0);
-    fake_submit(&model, &old);
-    fake_submit(&model, &young);
-    while (model.pages->counts[PAGE_SEQUENCE] < 24)
-        assert_true(fake_step(&model));
-    fake_job chunk = {0}; /* 16 pages, of the chunks' 20; 14 are free, soon fewer */
-    fake_piece(&chunk, CENTO_KIND_SYSTEM, SYSTEM, 128);
-    fake_prepare(&chunk, CENTO_MODE_EXACT, 0, false, NULL, 0);
-    fake_submit(&model, &chunk);
-    while (chunk.sequence.state == SEQUENCE_WAITING) {
-        assert_true(chunk.sequence.waited_steps <= 33);
-        assert_true(fake_step(&model));
+    for (int32_t priority = -1; priority <= 0; priority++) { /* but not to those of lower priority */
+        fake_model model = open_model(40);
+        fake_job old = question(QUERY, 4, 200, 0), young = question(QUERY + 100, 4, 200, 0);
+        fake_submit(&model, &old);
+        fake_submit(&model, &young);
+        while (model.pages->counts[PAGE_SEQUENCE] < 24)
+            assert_true(fake_step(&model));
+        fake_job chunk = {0}; /* 16 pages, of the chunks' 20; 14 are free, soon fewer */
+        fake_piece(&chunk, CENTO_KIND_SYSTEM, SYSTEM, 128);
+        fake_prepare(&chunk, CENTO_MODE_EXACT, 0, false, NULL, 0);
+        chunk.sequence.priority = priority;
+        fake_submit(&model, &chunk);
+        assert_true(chunk.sequence.admitted_ns == 0 && old.sequence.admitted_ns > 0);
+        for (int i = 0; i < 50; i++)
+            assert_true(fake_step(&model));
+        assert_int_equal(chunk.done, priority == 0);
+        assert_true(!old.done && young.sequence.preemptions == (priority == 0));
+        fake_run(&model);
+        assert_true(old.done && young.done && chunk.done);
+        assert_int_equal(old.preemptions, 0);
+        fake_free(&model, &old);
+        fake_free(&model, &young);
+        fake_free(&model, &chunk);
+        fake_close(&model);
     }
-    assert_true(!old.done && young.sequence.preemptions == 1);
-    fake_run(&model);
-    assert_true(old.done && young.done && chunk.done);
-    assert_int_equal(old.preemptions, 0);
-    fake_free(&model, &old);
-    fake_free(&model, &young);
-    fake_free(&model, &chunk);
-    fake_close(&model);
 }
 
 /* ------------------------------------------------------------------ limits ---- */
@@ -776,6 +811,12 @@ static void a_forward_pass_that_failed_was_not(void **state) {
                 cascade_scheduler_computed(model.scheduler, &step, false);
                 ASSERT_OK(cascade_scheduler_check(model.scheduler, &error));
                 assert_true(!jobs[0].submitted || jobs[0].sequence.rows_computed <= rows);
+                if (jobs[0].submitted && jobs[0].sequence.state == SEQUENCE_PREFILL) {
+                    uint64_t counted = 0;
+                    for (uint32_t token = 0; token < jobs[0].sequence.prompt_tokens; token++)
+                        counted += jobs[0].sequence.row_counts[token];
+                    assert_int_equal(counted, jobs[0].sequence.rows_computed);
+                }
             } else {
                 assert_true(fake_step(&model));
             }
@@ -867,6 +908,11 @@ static void who_leaves_before_its_copy_was_made_leaves_nothing_wrong(void **stat
                 failed_steps++;
                 fake_end(&model, &jobs[leaver], leaver > 0);
                 ASSERT_OK(cascade_scheduler_check(model.scheduler, &error));
+                if (countdown % 2 == 1) { /* and then the pass fails */
+                    ASSERT_OK(cascade_scheduler_step(model.scheduler, &step, &error));
+                    spoil(&model, &step);
+                    cascade_scheduler_computed(model.scheduler, &step, false);
+                }
             } else {
                 fake_forward(&model, &step);
                 cascade_scheduler_computed(model.scheduler, &step, true);
@@ -999,6 +1045,7 @@ int main(void) {
         cmocka_unit_test(another_salt_shares_nothing),
         cmocka_unit_test(prompts_that_part_within_a_page_share_up_to_there),
         cmocka_unit_test(a_prompt_that_ends_with_a_chunk_computes_its_last_token_again),
+        cmocka_unit_test(neighbouring_runs_of_a_path_are_one_stretch_where_that_is_wanted),
         cmocka_unit_test(what_two_prompts_share_is_computed_once_in_one_pass),
         cmocka_unit_test(a_shared_document_goes_before_what_only_one_needs),
         cmocka_unit_test(a_shared_path_goes_before_what_only_one_needs),
