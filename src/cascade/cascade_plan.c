@@ -25,14 +25,24 @@ typedef struct page_bucket {
     uint32_t epoch, cell;
 } page_bucket;
 
-/* What a cell's views amount to. */
+/* What a cell's views amount to; half a cache line, since every view touches one. */
 typedef struct cell_use {
-    uint32_t next;                   /* another cell that begins in the same page, or NONE */
-    uint32_t token_begin, token_end; /* of its first source */
-    uint32_t group_count, group_last;
-    uint32_t view_count, row_count; /* views that do not fill tiles of their own, and their rows */
-    uint32_t draft;                 /* or NONE */
+    uint32_t token_begin, token_end;   /* of its only source; (0, 0) if there are several */
+    uint32_t next;                     /* another cell that begins in the same page, or NONE */
+    uint32_t repeat_count, group_last; /* views of a group that has one already */
+    uint32_t view_count, row_count;    /* views that do not fill tiles of their own, and their rows */
+    uint32_t task;                     /* that these views share, or NONE; while drafting, the draft */
 } cell_use;
+
+/* The views of a cell that do fill tiles of their own: never shared, rarely there. */
+typedef struct cell_private {
+    uint32_t view_count, row_count, tile_count;
+} cell_private;
+
+/* Where the next view of a task goes. */
+typedef struct task_cursor {
+    uint32_t view, slot; /* in task_views; of its first row */
+} task_cursor;
 
 /* A task to be. */
 typedef struct task_draft {
@@ -41,16 +51,18 @@ typedef struct task_draft {
 
 typedef struct plan_workspace {
     uint32_t epoch;
-    uint32_t tile_tokens;  /* tokens of a tile of rows */
-    uint64_t state_count;  /* partial states of the drafts */
-    page_bucket *buckets;  /* (page_count) */
-    cell_use *uses;        /* (cells_max) */
-    task_draft *drafts;    /* (cells_max) */
-    uint32_t *draft_tasks; /* (cells_max) */
-    uint32_t *view_drafts; /* (cells_max) draft or NONE */
-    uint32_t *task_filled; /* (cells_max) views that a task has so far, then rows */
-    uint32_t *task_slots;  /* (cells_max) the next free slot of a task */
+    uint32_t page_shift;    /* page_tokens is 1 << this */
+    uint32_t tile_tokens;   /* tokens of a tile of rows */
+    uint64_t state_count;   /* partial states of the drafts */
+    page_bucket *buckets;   /* (page_count) */
+    cell_use *uses;         /* (cells_max) */
+    cell_private *privates; /* (cells_max) */
+    task_draft *drafts;     /* (cells_max) */
+    uint32_t *draft_tasks;  /* (cells_max) */
+    task_cursor *cursors;   /* (cells_max) */
+    uint32_t *view_drafts;  /* (cells_max) draft or NONE; used if `few_folds` */
     uint32_t draft_count;
+    bool few_folds;
 } plan_workspace;
 
 /* ------------------------------------------------------------------------- making one ------ */
@@ -59,13 +71,16 @@ static cento_status check_options(const plan_options *options, cento_error *erro
     if (options->levels_max < 1 || options->levels_max > PLAN_LEVELS)
         return error_set(error, CENTO_INVALID_ARGUMENT, "max_cascade_levels is %u, expected 1 to %d",
                          options->levels_max, PLAN_LEVELS);
-    if (options->page_count == 0 || options->page_tokens == 0 || options->rows_max == 0 ||
-        options->spans_max == 0 || options->tile_rows == 0 || options->workers == 0)
+    if (options->page_count == 0 || options->page_count > INT32_MAX || options->page_tokens == 0 ||
+        options->rows_max == 0 || options->spans_max == 0 || options->tile_rows == 0 || options->workers == 0)
         return error_set(error, CENTO_INVALID_ARGUMENT,
                          "a plan for %u pages of %u tokens, %u rows, %u spans, tiles of %u rows and %u "
                          "workers: all must be at least 1",
                          options->page_count, options->page_tokens, options->rows_max, options->spans_max,
                          options->tile_rows, options->workers);
+    if ((options->page_tokens & (options->page_tokens - 1)) != 0)
+        return error_set(error, CENTO_INVALID_ARGUMENT, "page_tokens is %u, expected a power of two",
+                         options->page_tokens);
     return CENTO_OK;
 }
 
@@ -84,6 +99,8 @@ static cento_status allocate(cascade_plan *plan, cento_error *error) {
     plan->workspace = work;
     if (work == NULL)
         return error_memory(error, sizeof *work);
+    while (1u << work->page_shift < options->page_tokens)
+        work->page_shift++;
     plan->sources = mem_alloc(cells + options->spans_max + 2, sizeof *plan->sources);
     plan->cells = mem_alloc(cells, sizeof *plan->cells);
     plan->views = mem_alloc(cells, sizeof *plan->views);
@@ -95,12 +112,12 @@ static cento_status allocate(cascade_plan *plan, cento_error *error) {
     work->drafts = mem_alloc(cells, sizeof *work->drafts);
     work->draft_tasks = mem_alloc(cells, sizeof *work->draft_tasks);
     work->view_drafts = mem_alloc(cells, sizeof *work->view_drafts);
-    work->task_filled = mem_alloc(cells, sizeof *work->task_filled);
-    work->task_slots = mem_alloc(cells, sizeof *work->task_slots);
+    work->privates = mem_alloc(cells, sizeof *work->privates);
+    work->cursors = mem_alloc(cells, sizeof *work->cursors);
     if (plan->sources == NULL || plan->cells == NULL || plan->views == NULL || plan->task_views == NULL ||
         plan->tasks == NULL || plan->folds == NULL || work->buckets == NULL || work->uses == NULL ||
         work->drafts == NULL || work->draft_tasks == NULL || work->view_drafts == NULL ||
-        work->task_filled == NULL || work->task_slots == NULL)
+        work->privates == NULL || work->cursors == NULL)
         return error_memory(error, cells * (sizeof *plan->views + sizeof *work->uses));
     return CENTO_OK;
 }
@@ -131,8 +148,8 @@ void cascade_plan_free(cascade_plan *plan) {
         mem_free(work->drafts);
         mem_free(work->draft_tasks);
         mem_free(work->view_drafts);
-        mem_free(work->task_filled);
-        mem_free(work->task_slots);
+        mem_free(work->privates);
+        mem_free(work->cursors);
         mem_free(work);
     }
     mem_free(plan->sources);
@@ -156,6 +173,16 @@ static void clear(cascade_plan *plan) {
         memset(work->buckets, 0, plan->options.page_count * sizeof *work->buckets);
         work->epoch = 1;
     }
+}
+
+static uint32_t tiles_of(const cascade_plan *plan, uint32_t row_count) {
+    uint32_t tile_tokens = plan->workspace->tile_tokens;
+    return row_count <= tile_tokens ? 1 : (row_count + tile_tokens - 1) / tile_tokens;
+}
+
+/* Rows that do not fill a tile. */
+static bool is_small(const cascade_plan *plan, uint32_t row_count, uint32_t heads_per_kv) {
+    return (uint64_t)row_count * heads_per_kv < plan->options.tile_rows;
 }
 
 /* ---------------------------------------------------------------------------- the input ----- */
@@ -209,10 +236,10 @@ static bool span_is_whole(const kv_span *span, const kv_span *before) {
 /* The cell that is being filled, and its stretch. */
 typedef struct cell_cursor {
     cascade_plan *plan;
-    const plan_fold *fold;
+    uint32_t row_begin, row_count;
     uint32_t group;
     uint32_t position_min, position_max; /* of the group's rows */
-    bool small;                          /* its rows do not fill tiles of their own */
+    uint32_t tiles;                      /* that the rows fill; 0: less than one */
     uint64_t coordinate;                 /* of the next key; cells end at multiples of PLAN_CELL_TOKENS */
     int64_t rotation_origin;
     uint32_t position;           /* of the cell's first key */
@@ -220,55 +247,64 @@ typedef struct cell_cursor {
 } cell_cursor;
 
 static uint32_t first_page(const cascade_plan *plan, const plan_source *source) {
-    return source->pages[source->token_begin / plan->options.page_tokens];
+    return source->pages[source->token_begin >> plan->workspace->page_shift];
+}
+
+static bool pages_are_in_pool(const cascade_plan *plan, const plan_source *source) {
+    uint32_t begin = source->token_begin >> plan->workspace->page_shift;
+    uint32_t end = ((source->token_end - 1) >> plan->workspace->page_shift) + 1;
+    uint32_t last = plan->options.page_count - 1, signs = 0; /* page counts are below 2^31 */
+    for (uint32_t i = begin; i < end; i++)
+        signs |= source->pages[i] | (last - source->pages[i]);
+    return signs >> 31 == 0;
 }
 
 static cento_status check_pages(const cascade_plan *plan, const plan_source *source, uint32_t group,
                                 cento_error *error) {
-    uint32_t page_tokens = plan->options.page_tokens, largest = 0;
-    for (uint32_t i = source->token_begin / page_tokens; i <= (source->token_end - 1) / page_tokens; i++)
-        largest = source->pages[i] > largest ? source->pages[i] : largest;
-    if (largest >= plan->options.page_count)
-        return error_set(error, CENTO_INVALID_ARGUMENT, "group %u: page %u of a pool of %u", group, largest,
-                         plan->options.page_count);
-    return CENTO_OK;
+    uint32_t page = source->token_begin >> plan->workspace->page_shift;
+    if (pages_are_in_pool(plan, source))
+        return CENTO_OK;
+    while (source->pages[page] < plan->options.page_count)
+        page++;
+    return error_set(error, CENTO_INVALID_ARGUMENT, "group %u: page %u of a pool of %u", group,
+                     source->pages[page], plan->options.page_count);
 }
 
-/* Beyond its first source, whose page and tokens are the same. */
+/* A cell that begins in the same page. */
 static bool cell_equals(const cascade_plan *plan, uint32_t cell, const cell_cursor *cursor) {
     const plan_source *held = plan->sources + plan->cells[cell].source_begin;
     const plan_source *wanted = plan->sources + plan->source_count;
     if (plan->cells[cell].source_count != cursor->sources)
         return false;
-    for (uint32_t i = 1; i < cursor->sources; i++)
+    for (uint32_t i = 0; i < cursor->sources; i++)
         if (held[i].token_begin != wanted[i].token_begin || held[i].token_end != wanted[i].token_end ||
             first_page(plan, &held[i]) != first_page(plan, &wanted[i]))
             return false;
     return true;
 }
 
-static cento_status cell_new(cell_cursor *cursor, page_bucket *bucket, uint32_t *cell, cento_error *error) {
-    cascade_plan *plan = cursor->plan;
-    plan_workspace *work = plan->workspace;
-    const plan_source *sources = plan->sources + plan->source_count;
-    for (uint32_t i = 0; i < cursor->sources; i++)
-        TRY(check_pages(plan, &sources[i], cursor->group, error));
-    *cell = plan->cell_count++;
-    plan->cells[*cell] = (plan_cell){plan->source_count, cursor->sources, cursor->key_count};
-    plan->source_count += cursor->sources;
-    work->uses[*cell] = (cell_use){
-        .next = bucket->epoch == work->epoch ? bucket->cell : NONE,
-        .token_begin = sources[0].token_begin,
-        .token_end = sources[0].token_end,
+/* A cell that begins in the bucket's page; its sources are there already. */
+static inline uint32_t cell_new(cascade_plan *plan, page_bucket *bucket, uint32_t source_count,
+                                uint32_t key_count) {
+    const plan_workspace *work = plan->workspace;
+    uint32_t cell = plan->cell_count++, before = bucket->epoch == work->epoch ? bucket->cell : NONE;
+    const plan_source *first = plan->sources + plan->source_count;
+    plan->cells[cell] = (plan_cell){plan->source_count, source_count, key_count};
+    plan->source_count += source_count;
+    work->uses[cell] = (cell_use){
+        .token_begin = source_count == 1 ? first->token_begin : 0,
+        .token_end = source_count == 1 ? first->token_end : 0,
+        .next = before,
         .group_last = NONE,
-        .draft = NONE,
+        .task = NONE,
     };
-    *bucket = (page_bucket){work->epoch, *cell};
-    return CENTO_OK;
+    work->privates[cell] = (cell_private){0};
+    *bucket = (page_bucket){work->epoch, cell};
+    return cell;
 }
 
-static cento_status cell_find(cell_cursor *cursor, uint32_t *result, cento_error *error) {
-    const cascade_plan *plan = cursor->plan;
+static cento_status cell_find(const cell_cursor *cursor, uint32_t *result, cento_error *error) {
+    cascade_plan *plan = cursor->plan;
     const plan_workspace *work = plan->workspace;
     const plan_source *first = plan->sources + plan->source_count;
     uint32_t page = first_page(plan, first);
@@ -277,42 +313,51 @@ static cento_status cell_find(cell_cursor *cursor, uint32_t *result, cento_error
     page_bucket *bucket = &work->buckets[page];
     uint32_t cell = bucket->epoch == work->epoch ? bucket->cell : NONE;
     for (uint32_t probe = 0; cell != NONE && probe < PROBES_MAX; probe++, cell = work->uses[cell].next)
-        if (work->uses[cell].token_begin == first->token_begin &&
-            work->uses[cell].token_end == first->token_end && cell_equals(plan, cell, cursor)) {
+        if (cell_equals(plan, cell, cursor)) {
             *result = cell;
             return CENTO_OK;
         }
-    return cell_new(cursor, bucket, result, error);
+    for (uint32_t i = 0; i < cursor->sources; i++)
+        TRY(check_pages(plan, &first[i], cursor->group, error));
+    *result = cell_new(plan, bucket, cursor->sources, cursor->key_count);
+    return CENTO_OK;
 }
 
-static bool cell_is_seen(const cell_cursor *cursor) {
-    int64_t last = (int64_t)cursor->position + cursor->key_count - 1;
-    return cursor->position <= cursor->position_max &&
+static bool keys_are_seen(const cell_cursor *cursor, uint32_t position, uint32_t key_count) {
+    int64_t last = (int64_t)position + key_count - 1;
+    return position <= cursor->position_max &&
            (cursor->plan->window == 0 || last > (int64_t)cursor->position_min - cursor->plan->window);
+}
+
+/* What a view adds to its cell's counts. */
+static inline void count_view(const cell_cursor *cursor, cell_use *use, cell_private *private) {
+    if (use->group_last == cursor->group)
+        use->repeat_count++;
+    use->group_last = cursor->group;
+    if (cursor->tiles == 0) {
+        use->view_count++;
+        use->row_count += cursor->row_count;
+    } else {
+        private->view_count++;
+        private->row_count += cursor->row_count;
+        private->tile_count += cursor->tiles;
+    }
 }
 
 /* The cell is whole: a view on it, if anybody sees it. */
 static cento_status cell_close(cell_cursor *cursor, cento_error *error) {
     cascade_plan *plan = cursor->plan;
-    if (cell_is_seen(cursor)) {
+    if (keys_are_seen(cursor, cursor->position, cursor->key_count)) {
         uint32_t cell = 0;
         if (plan->view_count == plan->options.cells_max)
             return error_set(error, CENTO_INVALID_ARGUMENT, "the step has more than %u views on cells of KV",
                              plan->options.cells_max);
         TRY(cell_find(cursor, &cell, error));
-        cell_use *use = &plan->workspace->uses[cell];
-        if (use->group_last != cursor->group) {
-            use->group_last = cursor->group;
-            use->group_count++;
-        }
-        if (cursor->small) {
-            use->view_count++;
-            use->row_count += cursor->fold->row_count;
-        }
+        count_view(cursor, &plan->workspace->uses[cell], &plan->workspace->privates[cell]);
         plan->views[plan->view_count++] = (plan_view){
             .cell = cell,
-            .row_begin = cursor->fold->row_begin,
-            .row_count = cursor->fold->row_count,
+            .row_begin = cursor->row_begin,
+            .row_count = cursor->row_count,
             .position = cursor->position,
             .rotation_origin = cursor->rotation_origin,
             .slot = PLAN_PRIVATE,
@@ -325,8 +370,6 @@ static cento_status cell_close(cell_cursor *cursor, cento_error *error) {
 
 static cento_status add_span(cell_cursor *cursor, const kv_span *span, cento_error *error) {
     if (!span->continues) {
-        if (cursor->key_count > 0)
-            TRY(cell_close(cursor, error));
         cursor->coordinate = span->token_begin;
         cursor->position = span->position;
         cursor->rotation_origin = span->rotation_origin;
@@ -346,9 +389,51 @@ static cento_status add_span(cell_cursor *cursor, const kv_span *span, cento_err
     return CENTO_OK;
 }
 
-static uint32_t tiles_of(const cascade_plan *plan, uint32_t row_count) {
-    uint32_t tile_tokens = plan->workspace->tile_tokens;
-    return row_count <= tile_tokens ? 1 : (row_count + tile_tokens - 1) / tile_tokens;
+/* The usual case, fast: spans from `first` on that are one cell each, which is new in its page or the one
+ * that was found there last. Returns the first span that is not so. */
+static uint32_t add_short_spans(const cell_cursor *cursor, const kv_span *spans, uint32_t first,
+                                uint32_t count) {
+    cascade_plan *plan = cursor->plan;
+    const plan_workspace *work = plan->workspace;
+    const uint32_t page_shift = work->page_shift, page_count = plan->options.page_count, epoch = work->epoch;
+    cell_use *uses = work->uses;
+    page_bucket *buckets = work->buckets;
+    plan_view *view = plan->views + plan->view_count, *end = plan->views + plan->options.cells_max;
+    uint32_t s = first;
+    for (; s < count && view < end; s++) {
+        const kv_span *span = &spans[s];
+        uint32_t begin = span->token_begin, keys = span->token_end - begin; /* - 1 wraps if there are none */
+        if (span->continues || (s + 1 < count && span[1].continues) ||
+            keys - 1 >= PLAN_CELL_TOKENS - begin % PLAN_CELL_TOKENS)
+            break;
+        if (!keys_are_seen(cursor, span->position, keys))
+            continue;
+        uint32_t page = span->pages[begin >> page_shift], cell;
+        if (page >= page_count)
+            break;
+        if (buckets[page].epoch == epoch) {
+            cell = buckets[page].cell;
+            if (uses[cell].token_begin != begin || uses[cell].token_end != begin + keys)
+                break;
+        } else {
+            plan_source *source = plan->sources + plan->source_count;
+            *source = (plan_source){span->pages, begin, begin + keys};
+            if (!pages_are_in_pool(plan, source))
+                break;
+            cell = cell_new(plan, &buckets[page], 1, keys);
+        }
+        count_view(cursor, &uses[cell], &work->privates[cell]);
+        *view++ = (plan_view){
+            .cell = cell,
+            .row_begin = cursor->row_begin,
+            .row_count = cursor->row_count,
+            .position = span->position,
+            .rotation_origin = span->rotation_origin,
+            .slot = PLAN_PRIVATE,
+        };
+    }
+    plan->view_count = (uint32_t)(view - plan->views);
+    return s;
 }
 
 static cento_status add_group(cascade_plan *plan, const plan_input *input, uint32_t index,
@@ -359,29 +444,36 @@ static cento_status add_group(cascade_plan *plan, const plan_input *input, uint3
     *fold = (plan_fold){group->row_begin, group->row_count, plan->view_count, 0};
     cell_cursor cursor = {
         .plan = plan,
-        .fold = fold,
+        .row_begin = group->row_begin,
+        .row_count = group->row_count,
         .group = index,
         .position_min = input->positions[group->row_begin],
         .position_max = input->positions[group->row_begin + group->row_count - 1],
-        .small = (uint64_t)group->row_count * input->heads_per_kv < plan->options.tile_rows,
+        .tiles = is_small(plan, group->row_count, input->heads_per_kv) ? 0 : tiles_of(plan, group->row_count),
     };
     const kv_span *spans = input->spans + group->span_begin;
-    for (uint32_t s = 0; s < group->span_count; s++) {
+    uint32_t count = group->span_count;
+    for (uint32_t s = add_short_spans(&cursor, spans, 0, count); s < count;) {
         const kv_span *before = s > 0 ? &spans[s - 1] : NULL;
         if (!span_is_whole(&spans[s], before))
             return refuse_span(&spans[s], before, index, s, error);
-        TRY(add_span(&cursor, &spans[s], error));
+        TRY(add_span(&cursor, &spans[s++], error));
+        if (s < count && spans[s].continues)
+            continue;
+        if (cursor.key_count > 0) /* the stretch's last cell */
+            TRY(cell_close(&cursor, error));
+        s = add_short_spans(&cursor, spans, s, count);
     }
-    if (cursor.key_count > 0)
-        TRY(cell_close(&cursor, error));
     fold->view_count = plan->view_count - fold->view_begin;
     return CENTO_OK;
 }
 
 /* -------------------------------------------------------------------- 2: cells to drafts ---- */
 
-static uint32_t cell_level(const cascade_plan *plan, const cell_use *use) {
-    return use->group_count == 1 ? 2 : use->group_count == plan->fold_count ? 0 : 1;
+static uint32_t cell_level(const cascade_plan *plan, uint32_t cell) {
+    const cell_use *use = &plan->workspace->uses[cell];
+    uint32_t groups = use->view_count + plan->workspace->privates[cell].view_count - use->repeat_count;
+    return groups == 1 ? 2 : groups == plan->fold_count ? 0 : 1;
 }
 
 /* About the logarithm of keys × tiles of rows: two bits behind the leading one. */
@@ -414,55 +506,48 @@ static bool sharing_pays(const cascade_plan *plan, uint32_t cell, const cell_use
 
 static void draft_shared(cascade_plan *plan, uint32_t heads_per_kv) {
     plan_workspace *work = plan->workspace;
+    plan_stats *stats = &plan->stats;
     uint32_t levels = plan->options.levels_max;
     for (uint32_t cell = 0; cell < plan->cell_count; cell++) {
         cell_use *use = &work->uses[cell];
-        uint32_t level = cell_level(plan, use);
-        plan->stats.tokens[level] += plan->cells[cell].key_count;
+        uint32_t level = cell_level(plan, cell);
+        uint64_t keys = plan->cells[cell].key_count;
+        uint64_t read = keys * ((uint64_t)use->view_count + work->privates[cell].tile_count);
+        stats->rows[level] += (uint64_t)use->row_count + work->privates[cell].row_count;
+        stats->tokens[level] += keys;
+        stats->keys_read_unshared += read;
+        stats->keys_read += read;
         if (levels == 1 || use->view_count < 2 || (levels == 2 && level != 0))
             continue;
         if (sharing_pays(plan, cell, use, heads_per_kv) &&
-            draft_add(plan, cell, use->view_count, use->row_count, heads_per_kv))
-            use->draft = work->draft_count - 1;
+            draft_add(plan, cell, use->view_count, use->row_count, heads_per_kv)) {
+            use->task = work->draft_count - 1;
+            stats->keys_read -= keys * (use->view_count - tiles_of(plan, use->row_count));
+        }
     }
 }
 
-/* Private views of groups that have several become tasks of their own. */
+/* Private views of groups that have several become tasks of their own, if there are few rows for the
+ * workers. */
 static void draft_private(cascade_plan *plan, uint32_t heads_per_kv) {
     plan_workspace *work = plan->workspace;
-    for (uint32_t f = 0; f < plan->fold_count; f++) {
+    uint64_t tiles = 0;
+    for (uint32_t f = 0; f < plan->fold_count; f++)
+        tiles += tiles_of(plan, plan->folds[f].row_count);
+    work->few_folds = plan->options.workers > 1 && tiles < (uint64_t)FOLDS_PER_WORKER * plan->options.workers;
+    for (uint32_t f = 0; f < plan->fold_count && work->few_folds; f++) {
         const plan_fold *fold = &plan->folds[f];
         uint32_t begin = fold->view_begin, end = begin + fold->view_count, private_count = 0;
-        for (uint32_t v = begin; v < end; v++)
+        bool small = is_small(plan, fold->row_count, heads_per_kv);
+        for (uint32_t v = begin; v < end; v++) {
+            work->view_drafts[v] = small ? work->uses[plan->views[v].cell].task : NONE;
             private_count += work->view_drafts[v] == NONE;
-        if (private_count < 2)
-            continue;
-        for (uint32_t v = begin; v < end; v++)
+        }
+        for (uint32_t v = begin; v < end && private_count >= 2; v++)
             if (work->view_drafts[v] == NONE &&
                 draft_add(plan, plan->views[v].cell, 1, fold->row_count, heads_per_kv))
                 work->view_drafts[v] = work->draft_count - 1;
     }
-}
-
-static void draft_views(cascade_plan *plan, const plan_input *input) {
-    plan_workspace *work = plan->workspace;
-    uint64_t tiles = 0;
-    for (uint32_t f = 0; f < plan->fold_count; f++) {
-        const plan_fold *fold = &plan->folds[f];
-        uint32_t begin = fold->view_begin, end = begin + fold->view_count;
-        uint32_t fold_tiles = tiles_of(plan, fold->row_count);
-        bool small = (uint64_t)fold->row_count * input->heads_per_kv < plan->options.tile_rows;
-        tiles += fold_tiles;
-        for (uint32_t v = begin; v < end; v++) {
-            uint32_t cell = plan->views[v].cell;
-            const cell_use *use = &work->uses[cell];
-            work->view_drafts[v] = small ? use->draft : NONE;
-            plan->stats.rows[cell_level(plan, use)] += fold->row_count;
-            plan->stats.keys_read_unshared += (uint64_t)plan->cells[cell].key_count * fold_tiles;
-        }
-    }
-    if (plan->options.workers > 1 && tiles < (uint64_t)FOLDS_PER_WORKER * plan->options.workers)
-        draft_private(plan, input->heads_per_kv);
 }
 
 /* -------------------------------------------------------------------- 3: drafts to tasks ---- */
@@ -482,38 +567,38 @@ static void order_tasks(cascade_plan *plan) {
         uint32_t task = begin[draft->cost_class]++;
         work->draft_tasks[d] = task;
         plan->tasks[task] = (plan_task){draft->cell, 0, draft->view_count, draft->row_count};
+        if (!work->few_folds) /* else view_drafts tell */
+            work->uses[draft->cell].task = task;
     }
     plan->task_count = work->draft_count;
     for (uint32_t t = 0; t < plan->task_count; t++) {
         plan_task *task = &plan->tasks[t];
         task->view_begin = plan->task_view_count;
-        work->task_filled[t] = 0;
-        work->task_slots[t] = plan->slot_count;
+        work->cursors[t] = (task_cursor){task->view_begin, plan->slot_count};
         plan->task_view_count += task->view_count;
         plan->slot_count += task->row_count;
-        plan->stats.keys_read +=
-            (uint64_t)plan->cells[task->cell].key_count * tiles_of(plan, task->row_count);
     }
 }
 
 /* --------------------------------------------------------------------- 4: views to slots ---- */
 
-static void assign_slots(cascade_plan *plan) {
-    plan_workspace *work = plan->workspace;
+static void assign_slots(cascade_plan *plan, uint32_t heads_per_kv) {
+    const plan_workspace *work = plan->workspace;
     for (uint32_t f = 0; f < plan->fold_count; f++) {
         const plan_fold *fold = &plan->folds[f];
-        uint32_t tiles = tiles_of(plan, fold->row_count);
+        bool small = is_small(plan, fold->row_count, heads_per_kv);
+        if (!small && !work->few_folds)
+            continue;
         for (uint32_t v = fold->view_begin; v < fold->view_begin + fold->view_count; v++) {
             plan_view *view = &plan->views[v];
-            uint32_t draft = work->view_drafts[v];
-            if (draft == NONE) {
-                plan->stats.keys_read += (uint64_t)plan->cells[view->cell].key_count * tiles;
+            uint32_t task = work->uses[view->cell].task;
+            if (work->few_folds)
+                task = work->view_drafts[v] == NONE ? NONE : work->draft_tasks[work->view_drafts[v]];
+            if (task == NONE)
                 continue;
-            }
-            uint32_t task = work->draft_tasks[draft];
-            plan->task_views[plan->tasks[task].view_begin + work->task_filled[task]++] = v;
-            view->slot = work->task_slots[task];
-            work->task_slots[task] += view->row_count;
+            plan->task_views[work->cursors[task].view++] = v;
+            view->slot = work->cursors[task].slot;
+            work->cursors[task].slot += view->row_count;
         }
     }
 }
@@ -535,9 +620,10 @@ static cento_status build(cascade_plan *plan, const plan_input *input, cento_err
     for (uint32_t g = 0; g < input->group_count; g++)
         TRY(add_group(plan, input, g, error));
     draft_shared(plan, input->heads_per_kv);
-    draft_views(plan, input);
+    draft_private(plan, input->heads_per_kv);
     order_tasks(plan);
-    assign_slots(plan);
+    if (plan->task_count > 0)
+        assign_slots(plan, input->heads_per_kv);
     return CENTO_OK;
 }
 

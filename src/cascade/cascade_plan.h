@@ -85,7 +85,7 @@ typedef struct plan_costs {
 typedef struct plan_options {
     uint32_t levels_max;  /* 1: share nothing; 2: only what all groups share; 3: everything */
     uint32_t page_count;  /* of the pool: page ids are below it */
-    uint32_t page_tokens; /* of a page */
+    uint32_t page_tokens; /* of a page; a power of two */
     uint32_t rows_max;    /* of a batch; also the most groups */
     uint32_t spans_max;   /* of a step */
     uint32_t cells_max;   /* of a step: views on cells, distinct or not; 0: derived from the rest */

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "bench/bench_model.h"
 #include "bench/bench_qa.h"
+#include "bench_kernels.h"
 #include "input.h"
 #include "result.h"
 #include "settings.h"
@@ -277,15 +278,16 @@ static const command speed_command = {
 
 /* --------------------------------------------------------------------------- the command --- */
 
-static const command *const benchmarks[] = {&speed_command, &qa_command};
+static const command *const benchmarks[] = {&speed_command, &qa_command, &bench_attention_command,
+                                            &bench_plan_command};
 enum { BENCHMARK_COUNT = sizeof benchmarks / sizeof benchmarks[0] };
 
 static int run(const command *self, int argc, char **argv) {
     if (argc > 0 && (strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0)) {
         printf("usage: cento bench %s\n\n", self->usage);
         for (size_t i = 0; i < BENCHMARK_COUNT; i++)
-            printf("  %-14s %s\n", benchmarks[i]->name, benchmarks[i]->summary);
-        printf("\nMore: cento help bench model, cento help bench qa\n");
+            printf("  %-16s %s\n", benchmarks[i]->name, benchmarks[i]->summary);
+        printf("\nMore: cento help bench model, and so on\n");
         return EXIT_STATUS_OK;
     }
     if (argc == 0)
@@ -305,7 +307,7 @@ static int run(const command *self, int argc, char **argv) {
 const command bench_command = {
     .name = "bench",
     .summary = "measure speed and quality",
-    .usage = "model|qa [options]",
+    .usage = "model|qa|attention|plan [options]",
     .details = "",
     .run = run,
 };

@@ -440,7 +440,7 @@ static void pages_outside_of_the_pool_are_refused(void **state) {
     cascade_plan_free(plan);
     options.page_count = 60; /* A: 32 to 75, in its first cell 32 to 63 */
     plan = plan_new(options);
-    refuse(plan, &input, "group 0: page 63 of a pool of 60");
+    refuse(plan, &input, "group 0: page 60 of a pool of 60");
     cascade_plan_free(plan);
 }
 

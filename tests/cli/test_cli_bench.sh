@@ -61,6 +61,28 @@ test_bench_model_prints_fractions_and_what_they_are_of() {
     says err "enormous"
 }
 
+test_bench_attention_compares_shared_with_unshared() {
+    expect 0 "$cento" bench attention --sequences 4 --shared-tokens 600 --own-tokens 20 --heads 8 --kv-heads 2 \
+        --repetitions 1 --threads 1 --json
+    check 'len(a["cases"]) == 1 and a["read_gb_s"] > 0 and a["fma_gflop_s"] > 0'
+    check 'all(math.isfinite(a["cases"][0][k]) and a["cases"][0][k] > 0 for k in ("us", "us_unshared",
+        "speedup_vs_unshared", "kv_gb_s", "kv_read_fraction", "gflop_s", "fma_fraction"))'
+    check 'a["cases"][0]["sequences"] == 4 and a["cases"][0]["shared_tokens"] == 600
+        and a["cases"][0]["own_tokens"] == 20 and a["cases"][0]["name"] == "4 share 600, 8/2 d64"'
+    check 'a["cases"][0]["tasks"] in (1, 2)' # 600 tokens are two cells, the second a small one
+    expect 2 "$cento" bench attention --sequences 4 --heads 7 --kv-heads 2
+    says err "7 query heads over 2 KV heads"
+}
+
+test_bench_plan_shows_growth() {
+    expect 0 "$cento" bench plan --sequences 16 --chunks 4 --repetitions 3 --json
+    check 'a["us_per_plan"] > 0 and a["us_per_plan_cold"] > 0 and a["views"] == 16 * 5'
+    check '[s["sequences"] for s in a["by_sequences"]] == [4, 8, 16, 32]'
+    check '[s["chunks"] for s in a["by_chunks"]] == [1, 2, 4, 8]'
+    check 'all(s["views"] == s["sequences"] * (s["chunks"] + 1) for s in a["by_sequences"] + a["by_chunks"])'
+    expect 2 "$cento" bench plan --chunks 0
+}
+
 test_damaged_question_files_are_refused_with_the_place() {
     while IFS='|' read -r text message; do
         printf '%s' "$text" >questions.json

@@ -268,6 +268,18 @@ APART output_of_few(const attention_tile *tile, const char *const *pages, uint32
 }
 #undef APART
 
+static __attribute__((noinline)) void mask_scores(float *scores, uint32_t count, int32_t begin, int32_t end) {
+    for (uint32_t i = 0; i < count; i += VEC_WIDTH) {
+        if ((int32_t)i >= begin && (int32_t)(i + VEC_WIDTH) <= end)
+            continue;
+        vi lane = {0};
+        for (int v = 0; v < VEC_WIDTH; v++)
+            lane[v] = (int32_t)i + v;
+        vi seen = (lane >= begin) & (lane < end);
+        vf_store(scores + i, vf_select(seen, vf_load(scores + i), vf_set1(-INFINITY)));
+    }
+}
+
 /* One row's scores become weights; returns what its earlier sums are to be multiplied by. */
 static float softmax_row(float *scores, uint32_t count, int32_t begin, int32_t end, float *maximum,
                          float *total) {
@@ -275,27 +287,19 @@ static float softmax_row(float *scores, uint32_t count, int32_t begin, int32_t e
         memset(scores, 0, count * sizeof *scores);
         return 1.0f;
     }
+    if (begin > 0 || end < (int32_t)count)
+        mask_scores(scores, count, begin, end);
     vf largest = vf_set1(*maximum);
-    for (uint32_t i = 0; i < count; i += VEC_WIDTH) {
-        vf score = vf_load(scores + i);
-        if ((int32_t)i < begin || (int32_t)(i + VEC_WIDTH) > end) {
-            vi lane = {0};
-            for (int v = 0; v < VEC_WIDTH; v++)
-                lane[v] = (int32_t)i + v;
-            vi seen = (lane >= begin) & (lane < end);
-            score = vf_select(seen, score, vf_set1(-INFINITY));
-            vf_store(scores + i, score);
-        }
-        largest = vf_max(largest, score);
-    }
+    for (uint32_t i = 0; i < count; i += VEC_WIDTH)
+        largest = vf_max(largest, vf_load(scores + i));
     float raised = vf_largest(largest);
     vf sum = vf_zero();
     for (uint32_t i = 0; i < count; i += VEC_WIDTH) {
-        vf weight = vf_exp2(vf_load(scores + i) - raised);
+        vf weight = vf_exp2_weight(vf_load(scores + i) - raised);
         vf_store(scores + i, weight);
         sum += weight;
     }
-    vf keep = vf_exp2(vf_set1(*maximum - raised));
+    vf keep = vf_exp2_weight(vf_set1(*maximum - raised));
     *total = *total * keep[0] + vf_sum(sum);
     *maximum = raised;
     return keep[0];

@@ -78,6 +78,8 @@ typedef struct cpu_kernels {
                  uint32_t row_end);
     /* Sum of the words at `words`: memory read as fast as it can be (bench). */
     uint32_t (*read)(const uint32_t *words, size_t count);
+    /* Multiply-adds in registers, as fast as they can be; returns their flop (bench). */
+    uint64_t (*multiply)(size_t rounds, float *result);
 
     void (*rmsnorm)(const float *x, uint32_t width, const float *weight, float epsilon, float *y);
     void (*silu_mul)(const float *gate, const float *up, size_t count, float *y);

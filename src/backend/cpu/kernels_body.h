@@ -17,6 +17,7 @@ static const cpu_kernels kernels_table = {
     .pack_rows = pack_rows,
     .gemm = gemm,
     .read = read_words,
+    .multiply = multiply,
     .rmsnorm = rmsnorm_row,
     .silu_mul = silu_mul_row,
     .bf16_of_f32 = bf16_of_f32_row,

@@ -56,4 +56,20 @@ static void bf16_of_f32_row(const float *x, size_t count, uint16_t *y) {
         y[i] = bf16_of_f32(x[i]);
 }
 
+static uint64_t multiply(size_t rounds, float *result) {
+    enum { CHAINS = 12 };
+    vf chains[CHAINS], factor = vf_set1(0.999f), term = vf_set1(1e-3f);
+    for (int c = 0; c < CHAINS; c++)
+        chains[c] = vf_set1((float)c);
+    for (size_t i = 0; i < rounds; i++)
+#pragma GCC unroll 12
+        for (int c = 0; c < CHAINS; c++)
+            chains[c] = vf_fma(chains[c], factor, term);
+    vf sum = vf_zero();
+    for (int c = 0; c < CHAINS; c++)
+        sum += chains[c];
+    *result = vf_sum(sum);
+    return (uint64_t)rounds * CHAINS * VEC_WIDTH * 2;
+}
+
 #endif

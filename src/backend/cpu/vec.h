@@ -96,22 +96,43 @@ VEC_INLINE vf vf_min(vf a, vf b) {
 #endif
 }
 
+/* Lanes i and i ^ distance change places; for distances below VEC_WIDTH. */
+#if VEC_WIDTH == 16
+#define SWAP_8(a) __builtin_shufflevector(a, a, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7)
+#define SWAP_4(a) __builtin_shufflevector(a, a, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11)
+#define SWAP_2(a) __builtin_shufflevector(a, a, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13)
+#define SWAP_1(a) __builtin_shufflevector(a, a, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14)
+#elif VEC_WIDTH == 8
+#define SWAP_4(a) __builtin_shufflevector(a, a, 4, 5, 6, 7, 0, 1, 2, 3)
+#define SWAP_2(a) __builtin_shufflevector(a, a, 2, 3, 0, 1, 6, 7, 4, 5)
+#define SWAP_1(a) __builtin_shufflevector(a, a, 1, 0, 3, 2, 5, 4, 7, 6)
+#else
+#define SWAP_2(a) __builtin_shufflevector(a, a, 2, 3, 0, 1)
+#define SWAP_1(a) __builtin_shufflevector(a, a, 1, 0, 3, 2)
+#endif
+
 VEC_INLINE float vf_sum(vf a) {
-    float lanes[VEC_WIDTH];
-    vf_store(lanes, a);
-    for (int half = VEC_WIDTH / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++)
-            lanes[i] += lanes[i + half];
-    return lanes[0];
+#if VEC_WIDTH == 16
+    a += SWAP_8(a);
+#endif
+#if VEC_WIDTH >= 8
+    a += SWAP_4(a);
+#endif
+    a += SWAP_2(a);
+    a += SWAP_1(a);
+    return a[0];
 }
 
 VEC_INLINE float vf_largest(vf a) {
-    float lanes[VEC_WIDTH];
-    vf_store(lanes, a);
-    for (int half = VEC_WIDTH / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++)
-            lanes[i] = lanes[i] > lanes[i + half] ? lanes[i] : lanes[i + half];
-    return lanes[0];
+#if VEC_WIDTH == 16
+    a = vf_max(a, SWAP_8(a));
+#endif
+#if VEC_WIDTH >= 8
+    a = vf_max(a, SWAP_4(a));
+#endif
+    a = vf_max(a, SWAP_2(a));
+    a = vf_max(a, SWAP_1(a));
+    return a[0];
 }
 
 /* A word holds two bf16: the low half is the first one. */
@@ -169,6 +190,23 @@ VEC_INLINE vf vf_exp2(vf x) {
     power = vf_fma(power, fraction, vf_set1(1.0f));
     vu exponent = ((vu)shifted - (vu)magic) << 23;
     return (vf)((vu)((vu)power + exponent) & ~(vu)tiny);
+}
+
+/* 2^x for x <= 0, with the same polynomial: what softmax needs. Exactly 0 from -127 down (the exponent bits
+ * come out as 0), and near enough to it above -126. */
+VEC_INLINE vf vf_exp2_weight(vf x) {
+    vf magic = vf_set1(12582912.0f);
+    vf clamped = vf_max(x, vf_set1(-127.0f));
+    vf shifted = clamped + magic;
+    vf fraction = clamped - (shifted - magic);
+    vf power = vf_set1(1.5403530393381608e-4f);
+    power = vf_fma(power, fraction, vf_set1(1.3333558146428443e-3f));
+    power = vf_fma(power, fraction, vf_set1(9.6181291076284770e-3f));
+    power = vf_fma(power, fraction, vf_set1(5.5504108664821580e-2f));
+    power = vf_fma(power, fraction, vf_set1(2.4022650695910071e-1f));
+    power = vf_fma(power, fraction, vf_set1(6.9314718055994531e-1f));
+    power = vf_fma(power, fraction, vf_set1(1.0f));
+    return (vf)((vu)power + ((vu)shifted << 23)); /* the bits of magic above the exponent fall out */
 }
 
 #endif
