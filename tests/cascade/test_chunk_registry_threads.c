@@ -102,7 +102,7 @@ static void *work(void *argument) {
 }
 
 /* What the engine thread does for one prompt. */
-static void serve(tree_world *world, uint32_t *refusals) {
+static void serve(tree_world *world, uint32_t *served_count) {
     int32_t tokens[PROMPT_CHUNKS * CHUNK_TOKENS];
     prefix_cut cuts[PROMPT_CHUNKS];
     context_chunk *chunks[PROMPT_CHUNKS];
@@ -126,9 +126,9 @@ static void serve(tree_world *world, uint32_t *refusals) {
         world_compute(world, 0, tokens, claim.leaf, random_below(3) == 0 ? 30 : token_count, true);
         world_check_path(world, 0, tokens, claim.leaf);
         prefix_tree_release(world->tree, claim.leaf);
-    } else {
+        ++*served_count;
+    } else { /* a thread that was interrupted between pin and unpin may hold most of the pool */
         assert_int_equal(status, CENTO_POOL_FULL);
-        ++*refusals;
     }
     for (uint32_t i = 0; i < PROMPT_CHUNKS; i++)
         chunk_registry_release(world->registry, chunks[i]);
@@ -150,12 +150,12 @@ static void eight_threads_change_chunks_while_paths_are_claimed(void **state) {
         workers[i] = (worker){.world = world, .random = i + 1, .agreed = true};
         assert_int_equal(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
     }
-    uint32_t refusals = 0, found = 0, registered = 0;
-    for (int i = 0; i <= CLAIMS || atomic_load(&working) > 0; i++) {
-        serve(world, &refusals);
+    uint32_t served_count = 0, found = 0, registered = 0;
+    for (int i = 0; served_count < CLAIMS || atomic_load(&working) > 0; i++) {
+        serve(world, &served_count);
         if (i % 100 == 0)
             world_check(world);
-        if (i == CLAIMS)
+        if (served_count >= CLAIMS)
             atomic_store(&served, true);
     }
     for (uint32_t i = 0; i < THREADS; i++) {
@@ -165,9 +165,10 @@ static void eight_threads_change_chunks_while_paths_are_claimed(void **state) {
         registered += workers[i].registered;
     }
     world_check(world);
-    assert_int_equal(world->registry->detached_count, 0);
+    assert_int_equal(world->registry->detached_count, 0); /* nothing is held, nothing is pinned */
+    assert_int_equal(world->registry->pages_evictable, world->pages->counts[PAGE_CHUNK]);
     /* or this says nothing */
-    assert_true(found > 0 && registered > 0 && refusals < CLAIMS / 2);
+    assert_true(found > 0 && registered > 0);
     assert_true(world->registry->counted.kv_hits > 100 && world->registry->counted.evictions > 10);
     world_close(world);
 }
