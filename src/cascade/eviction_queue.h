@@ -1,7 +1,7 @@
 /*
  * eviction_queue: what may be evicted, the first to go first. A binary heap of entries that lie in what they
- * stand for (context_chunk, chunk_kv). What is in use is not in the queue, so that a full pool full of KV in
- * use costs no search. Not thread-safe: registry.lock guards it.
+ * stand for (context_chunk, chunk_kv). What is in use is not in the queue, so that a pool full of KV in use
+ * costs no search. Not thread-safe: registry.lock guards it.
  */
 #ifndef CENTO_CASCADE_EVICTION_QUEUE_H
 #define CENTO_CASCADE_EVICTION_QUEUE_H
