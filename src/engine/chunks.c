@@ -84,12 +84,17 @@ cento_status cento_chunk_add(cento_engine *engine, const cento_piece *piece, boo
     if (engine == NULL || piece == NULL)
         return error_set(error, CENTO_INVALID_ARGUMENT, "%s is NULL", engine == NULL ? "engine" : "piece");
     token_vec tokens = {0};
+    chunk_entry entry = {.kind = piece->kind};
     digest content_id;
-    chunk_entry entry;
+    cento_error ignored;
     cento_status status = add(engine, piece, compute, &tokens, &content_id, error);
+    entry.tokens = (uint32_t)tokens.count;
     token_vec_free(&tokens);
     if (status == CENTO_OK && info != NULL) {
-        TRY(chunk_registry_describe(engine->registry, &content_id, &entry, error));
+        entry.content_id = content_id;
+        entry.created_ns = entry.last_use_ns = clock_now_ns();
+        /* where somebody has removed it already, what it was */
+        (void)chunk_registry_describe(engine->registry, &content_id, &entry, &ignored);
         describe(&entry, info);
     }
     return status;

@@ -7,6 +7,8 @@
 #include "engine/engine.h"
 #include "tiny_model.h"
 
+#include <time.h>
+
 static cento_error error;
 
 static inline cento_options tiny_options(const tiny_model *model) {
@@ -100,6 +102,48 @@ static inline void assert_same_answer(const cento_result *a, const cento_result 
             fail_msg("log probability %zu: %.9g of %d and %.9g of %d", i, (double)a->logprobs[i].logprob,
                      a->logprobs[i].token, (double)b->logprobs[i].logprob, b->logprobs[i].token);
     }
+}
+
+typedef struct listener {
+    strbuf text;
+    uint32_t calls;
+    uint32_t cancel_after; /* 0: never */
+    cento_engine *cancel_engine;
+} listener;
+
+static inline bool listen(void *user, const cento_delta *delta) {
+    listener *heard = user;
+    assert_int_equal(strlen(delta->text), delta->text_bytes);
+    strbuf_append(&heard->text, delta->text, delta->text_bytes);
+    heard->calls++;
+    if (heard->cancel_engine != NULL && heard->calls == heard->cancel_after) {
+        cento_cancel(heard->cancel_engine);
+        return true;
+    }
+    return heard->cancel_after == 0 || heard->calls < heard->cancel_after;
+}
+
+static inline void little_sleep(long ns) {
+    const struct timespec little = {.tv_nsec = ns};
+    nanosleep(&little, NULL);
+}
+
+/* Holds the engine's thread up whenever it has something to tell, so that a test is in time. */
+static inline void dawdle(void *user) {
+    (void)user;
+    little_sleep(1000000);
+}
+
+/* Everything that was asked of the engine is over, soon, and nothing is held. */
+static inline void assert_quiet(cento_engine *engine) {
+    for (int i = 0; i < 5000; i++) {
+        cento_stats stats = stats_of(engine);
+        if (stats.requests_waiting + stats.requests_running + stats.pages_chunk_used + stats.pages_sequence ==
+            0)
+            break;
+        little_sleep(1000000);
+    }
+    assert_whole(engine);
 }
 
 #endif

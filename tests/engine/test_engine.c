@@ -4,8 +4,6 @@
  */
 #include "engine_fixture.h"
 
-#include <time.h>
-
 #include "base/file.h"
 #include "base/mem.h"
 
@@ -406,32 +404,6 @@ static void eviction_under_a_small_pool_gives_the_same_answers(void **state) {
 }
 
 /* ------------------------------------------------------- streams and ends ---- */
-
-typedef struct listener {
-    strbuf text;
-    uint32_t calls;
-    uint32_t cancel_after; /* 0: never */
-    cento_engine *cancel_engine;
-} listener;
-
-static bool listen(void *user, const cento_delta *delta) {
-    listener *heard = user;
-    assert_int_equal(strlen(delta->text), delta->text_bytes);
-    strbuf_append(&heard->text, delta->text, delta->text_bytes);
-    heard->calls++;
-    if (heard->cancel_engine != NULL && heard->calls == heard->cancel_after) {
-        cento_cancel(heard->cancel_engine);
-        return true;
-    }
-    return heard->cancel_after == 0 || heard->calls < heard->cancel_after;
-}
-
-/* Holds the engine's thread up, so that the waiting one hears of every token in time. */
-static void dawdle(void *user) {
-    (void)user;
-    const struct timespec little = {.tv_nsec = 2000000};
-    nanosleep(&little, NULL);
-}
 
 static void streamed_text_is_the_text(void **state) {
     (void)state;
