@@ -30,6 +30,10 @@ void mem_fail_once_after(int64_t countdown) {
     atomic_store(&fail_countdown, countdown < 0 ? -1 : countdown);
 }
 
+int mem_fail_is_pending(void) {
+    return atomic_load(&fail_countdown) >= 0;
+}
+
 static int product(size_t count, size_t size, size_t *bytes) {
     if (__builtin_mul_overflow(count, size, bytes))
         return 0;

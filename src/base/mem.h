@@ -26,6 +26,8 @@ char *mem_strdup(const char *text);
 void mem_fail_after(int64_t countdown);
 /* The same for that one allocation alone. */
 void mem_fail_once_after(int64_t countdown);
+/* Is an allocation still to fail? */
+int mem_fail_is_pending(void);
 
 /* Grows *items (element size `size`) so that *capacity >= needed; at least doubles. false on failure. */
 int mem_grow(void **items, size_t *capacity, size_t needed, size_t size);

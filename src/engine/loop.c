@@ -508,33 +508,51 @@ cascade_sequence *loop_sequence_of(cento_generation *generation) {
     return generation->kept != NULL ? &generation->kept->sequence : &generation->sequence;
 }
 
-/* Everybody with rows in the step fails; what computed(false) takes back tells them. */
+static void give_up(cento_generation *generation, cento_status status, const cento_error *error) {
+    if (generation->kept != NULL)
+        finish(generation); /* the answer is not the worse for it */
+    else
+        fail(generation, status, error);
+}
+
+static bool is_in_step(cento_generation *generation) {
+    return generation->rows_seen != loop_sequence_of(generation)->rows_computed;
+}
+
+/* The youngest request, or of those with rows in the failed step, is given up, so that the others can go on.
+ */
+static bool give_up_youngest(cento_engine *engine, bool in_step, cento_status status,
+                             const cento_error *error) {
+    cento_generation *youngest = NULL;
+    for (cento_generation *generation = engine->live; generation != NULL; generation = generation->next) {
+        bool younger = youngest == NULL || generation->start_ns > youngest->start_ns;
+        if (younger && (!in_step || is_in_step(generation)))
+            youngest = generation;
+    }
+    if (youngest != NULL)
+        give_up(youngest, status, error);
+    return youngest != NULL;
+}
+
+/* Everybody with rows in the step fails; what computed(false) takes back tells them. For lack of memory, one
+ * of them does: it may be enough for the others. */
 static void fail_step(cento_engine *engine, const cascade_step *step, cento_status status,
                       const cento_error *error) {
     cento_generation *next;
     for (cento_generation *generation = engine->live; generation != NULL; generation = generation->next)
         generation->rows_seen = loop_sequence_of(generation)->rows_computed;
     cascade_scheduler_computed(engine->scheduler, step, false);
-    for (cento_generation *generation = engine->live; generation != NULL; generation = next) {
+    bool given_up = status == CENTO_OUT_OF_MEMORY && give_up_youngest(engine, true, status, error);
+    for (cento_generation *generation = engine->live; generation != NULL && status != CENTO_OUT_OF_MEMORY;
+         generation = next) {
         next = generation->next;
-        if (generation->rows_seen == loop_sequence_of(generation)->rows_computed)
+        if (!is_in_step(generation))
             continue;
-        if (generation->kept != NULL)
-            finish(generation); /* the answer is not the worse for it */
-        else
-            fail(generation, status, error);
+        give_up(generation, status, error);
+        given_up = true;
     }
-}
-
-/* No step could be planned: the youngest request is given up, so that the others can go on. */
-static void fail_youngest(cento_engine *engine, cento_status status, const cento_error *error) {
-    cento_generation *youngest = engine->live;
-    for (cento_generation *generation = engine->live; generation != NULL; generation = generation->next) {
-        if (generation->start_ns > youngest->start_ns)
-            youngest = generation;
-    }
-    if (youngest != NULL)
-        fail(youngest, status, error);
+    if (!given_up) /* nobody had rows in it */
+        give_up_youngest(engine, false, status, error);
 }
 
 static void run_step(cento_engine *engine, const cascade_step *step) {
@@ -569,7 +587,7 @@ static bool step_once(cento_engine *engine) {
     cento_error error;
     cento_status status = cascade_scheduler_step(engine->scheduler, &step, &error);
     if (status != CENTO_OK) {
-        fail_youngest(engine, status, &error);
+        give_up_youngest(engine, false, status, &error);
         return true;
     }
     engine_count_scheduled(engine);
