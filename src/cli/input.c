@@ -25,8 +25,7 @@ static cento_status check_utf8(const char *where, const char *text, size_t bytes
                      (unsigned char)text[offset], offset, line);
 }
 
-static cento_status read_source(const char *path, input_newline newline, input_text *input,
-                                cento_error *error) {
+cento_status input_read_file(const char *path, input_newline newline, input_text *input, cento_error *error) {
     const char *where = strcmp(path, "-") == 0 ? "standard input" : path;
     if (file_is_folder(path))
         return error_set(error, CENTO_IO, "%s: expected a file, found a folder", path);
@@ -55,13 +54,13 @@ static cento_status read_source(const char *path, input_newline newline, input_t
 cento_status input_read(const char *option, const char *argument, input_newline newline, input_text *input,
                         cento_error *error) {
     if (strcmp(argument, "-") == 0)
-        return read_source("-", newline, input, error);
+        return input_read_file("-", newline, input, error);
     if (argument[0] == '@' && argument[1] != '@') {
         if (argument[1] == '\0')
             return error_set(error, CENTO_INVALID_ARGUMENT, "%s: expected a file name after @", option);
         if (strcmp(argument, "@-") == 0)
-            return read_source("-", newline, input, error);
-        return read_source(argument + 1, newline, input, error);
+            return input_read_file("-", newline, input, error);
+        return input_read_file(argument + 1, newline, input, error);
     }
     if (argument[0] == '@')
         argument++;

@@ -22,6 +22,8 @@ typedef enum input_newline {
  * INVALID_ARGUMENT when the argument itself is wrong, else what reading the file gave. */
 cento_status input_read(const char *option, const char *argument, input_newline newline, input_text *input,
                         cento_error *error);
+/* A file's text ("-": standard input); the label points into path. */
+cento_status input_read_file(const char *path, input_newline newline, input_text *input, cento_error *error);
 void input_text_free(input_text *input);
 
 /* 2 for INVALID_ARGUMENT, else 1: how a failure of input_read ends the program. Prints the message. */

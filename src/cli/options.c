@@ -49,6 +49,24 @@ bool parse_number(const char *text, double *value) {
     return true;
 }
 
+bool parse_bytes(const char *text, uint64_t *value) {
+    static const char units[] = "KMGT";
+    char digits[24];
+    size_t count = strspn(text, "0123456789");
+    if (count == 0 || count >= sizeof digits)
+        return false;
+    memcpy(digits, text, count);
+    digits[count] = '\0';
+    const char *unit = text[count] == '\0' ? NULL : strchr(units, text[count]);
+    if (!parse_u64(digits, value) || (text[count] != '\0' && (unit == NULL || text[count + 1] != '\0')))
+        return false;
+    unsigned shift = unit == NULL ? 0 : 10 * (unsigned)(unit - units + 1);
+    if (*value > UINT64_MAX >> shift)
+        return false;
+    *value <<= shift;
+    return true;
+}
+
 /* -------------------------------------------------------------------------- suggestions --- */
 
 /* Edits (insert, delete, replace, swap of neighbours) that turn one word into the other. */
@@ -207,6 +225,13 @@ static int store(const command *self, const option_group *group, const option_sp
             return usage_error(self, "--%s: expected a number from %g to %g, found '%s'", spec->name,
                                spec->min, spec->max, text);
         *(float *)target = (float)number;
+        return -1;
+    case OPTION_BYTES:
+        if (!parse_bytes(text, &integer) || (double)integer < spec->min)
+            return usage_error(
+                self, "--%s: expected a number of bytes, %.0f or more, as in 100000, 64M or 2G, found '%s'",
+                spec->name, spec->min, text);
+        *(uint64_t *)target = integer;
         return -1;
     case OPTION_CHOICE:
         return store_choice(self, spec, target, text);

@@ -20,6 +20,7 @@ typedef enum option_type {
     OPTION_U32,    /* uint32_t in [min, max] */
     OPTION_U64,    /* option_u64 */
     OPTION_NUMBER, /* float in [min, max] */
+    OPTION_BYTES,  /* uint64_t: a number, with K, M, G or T behind it a power of 1024; at least min */
     OPTION_CHOICE, /* int: which of the words of value_name ("bf16|f32") */
     OPTION_LIST,   /* option_list; may be given several times, lists may be shared to keep the order */
 } option_type;
@@ -76,5 +77,6 @@ const char *nearest_name(const char *word, const char *const *names, size_t coun
 bool parse_u64(const char *text, uint64_t *value);
 bool parse_i32(const char *text, int32_t *value);
 bool parse_number(const char *text, double *value);
+bool parse_bytes(const char *text, uint64_t *value); /* "512M" */
 
 #endif

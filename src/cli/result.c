@@ -16,17 +16,20 @@ static json_t *number(double value) {
 }
 
 static json_t *usage_to_json(const cento_usage *usage) {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "prompt_tokens", (json_int_t)usage->prompt_tokens,
-                     "completion_tokens", (json_int_t)usage->completion_tokens, "cached_tokens",
-                     (json_int_t)usage->cached_tokens, "exact_tokens", (json_int_t)usage->exact_tokens,
-                     "approximate_tokens", (json_int_t)usage->approximate_tokens, "recomputed_tokens",
-                     (json_int_t)usage->recomputed_tokens, "computed_tokens",
-                     (json_int_t)usage->computed_tokens);
+    return json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "prompt_tokens", (json_int_t)usage->prompt_tokens,
+        "completion_tokens", (json_int_t)usage->completion_tokens, "cached_tokens",
+        (json_int_t)usage->cached_tokens, "exact_tokens", (json_int_t)usage->exact_tokens,
+        "approximate_tokens", (json_int_t)usage->approximate_tokens, "recomputed_tokens",
+        (json_int_t)usage->recomputed_tokens, "computed_tokens", (json_int_t)usage->computed_tokens,
+        "retained_tokens_computed", (json_int_t)usage->retained_tokens_computed, "preemptions",
+        (json_int_t)usage->preemptions);
 }
 
 static json_t *timing_to_json(const cento_timing *timing, double load_ms) {
-    return json_pack("{s:o, s:o, s:o, s:o}", "load_ms", number(load_ms), "ttft_ms", number(timing->ttft_ms),
-                     "prefill_tokens_per_s", number(timing->prefill_tokens_per_s), "decode_tokens_per_s",
+    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "load_ms", number(load_ms), "queue_ms",
+                     number(timing->queue_ms), "ttft_ms", number(timing->ttft_ms), "prefill_tokens_per_s",
+                     number(timing->prefill_tokens_per_s), "decode_tokens_per_s",
                      number(timing->decode_tokens_per_s));
 }
 
@@ -36,10 +39,11 @@ static json_t *segments_to_json(const cento_result *result) {
         const cento_segment *segment = &result->segments[i];
         json_array_append_new(
             segments,
-            json_pack("{s:s, s:s, s:I, s:I, s:s}", "kind",
+            json_pack("{s:s, s:s, s:I, s:I, s:I, s:s}", "kind",
                       segment->kind_is_template ? "template" : cento_kind_name(segment->kind), "content_id",
                       segment->content_id, "tokens", (json_int_t)segment->tokens, "offset",
-                      (json_int_t)segment->offset, "source", cento_source_name(segment->source)));
+                      (json_int_t)segment->offset, "cached_tokens", (json_int_t)segment->cached_tokens,
+                      "source", cento_source_name(segment->source)));
     }
     return segments;
 }
@@ -76,6 +80,8 @@ json_t *result_to_json(const cento_result *result, double load_ms, const cento_t
         "{s:s%, s:s, s:s, s:o, s:o, s:o}", "text", result->text, result->text_bytes, "finish_reason",
         cento_finish_name(result->finish), "mode", mode, "usage", usage_to_json(&result->usage), "timing",
         timing_to_json(&result->timing, load_ms), "segments", segments_to_json(result));
+    if (object != NULL && result->output_id[0] != '\0')
+        json_object_set_new(object, "output_id", json_string(result->output_id));
     if (object != NULL && result->logprobs != NULL && tokenizer != NULL)
         json_object_set_new(object, "logprobs", logprobs_to_json(result, tokenizer));
     return object;

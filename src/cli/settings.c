@@ -23,7 +23,31 @@ const option_spec engine_specs[] = {
     {"threads", OPTION_U32, offsetof(engine_settings, threads), "N", 1, 4096,
      "compute threads (default: one for each physical core)"},
     {"compute-dtype", OPTION_CHOICE, offsetof(engine_settings, compute_dtype), "bf16|f32", 0, 0,
-     "type of matrix products and KV (default: bf16)"},
+     "type of matrix products (default: bf16)"},
+    {"kv-dtype", OPTION_CHOICE, offsetof(engine_settings, kv_dtype), "auto|bf16|f32", 0, 0,
+     "type of the KV that is held (default: auto, as --compute-dtype)"},
+    {"max-sequences", OPTION_U32, offsetof(engine_settings, max_sequences), "N", 1, 4096,
+     "requests computed at the same time (default: 32)"},
+    {"max-batched-tokens", OPTION_U32, offsetof(engine_settings, max_batched_tokens), "N", 1, 65536,
+     "tokens of one forward pass, of prompts and answers together (default: 512)"},
+    {"max-waiting", OPTION_U32, offsetof(engine_settings, max_waiting), "N", 1, 1 << 20,
+     "requests that may wait for their turn (default: 1024)"},
+    {"no-cascade", OPTION_FLAG, offsetof(engine_settings, no_cascade), NULL, 0, 0,
+     "attend to shared KV for each request alone; answers are the same"},
+    {"cascade-levels", OPTION_U32, offsetof(engine_settings, cascade_levels), "N", 1, 3,
+     "attend once to: 1 nothing, 2 what all requests share, 3 what any two share (default: 3)"},
+    {"no-reuse", OPTION_FLAG, offsetof(engine_settings, no_reuse), NULL, 0, 0,
+     "keep no KV for later requests and share none"},
+    {"deterministic", OPTION_FLAG, offsetof(engine_settings, deterministic), NULL, 0, 0,
+     "the same bits for a request whatever runs beside it and whatever was cached"},
+    {"chunk-page-ratio", OPTION_NUMBER, offsetof(engine_settings, chunk_page_ratio), "X", 0.01, 0.99,
+     "part of the KV memory that chunks may hold for certain (default: 0.5)"},
+    {"no-chunk-page-borrow", OPTION_FLAG, offsetof(engine_settings, no_chunk_page_borrow), NULL, 0, 0,
+     "neither chunks nor sequences may use what the other does not"},
+    {"chunk-registry-size", OPTION_U32, offsetof(engine_settings, chunk_registry_size), "N", 1, 1 << 24,
+     "chunks registered at a time (default: 1000)"},
+    {"chunk-bytes-max", OPTION_BYTES, offsetof(engine_settings, chunk_bytes_max), "BYTES", 1, 0,
+     "KV kept for chunks that no request uses; K, M, G: powers of 1024 (default: what the pool holds)"},
 };
 const size_t engine_spec_count = sizeof engine_specs / sizeof engine_specs[0];
 
@@ -33,23 +57,43 @@ static void show_progress(void *user, const cento_progress *progress) {
     progress_show(loading ? "loading" : "reading the prompt", progress->done, progress->total, loading);
 }
 
-int engine_open(const command *self, const engine_settings *settings, cento_engine **engine,
-                char **model_path) {
+int engine_options_from(const command *self, const engine_settings *settings, cento_options *options) {
     uint32_t page_tokens = settings->page_tokens;
     if (page_tokens != 0 && page_tokens != 16 && page_tokens != 32 && page_tokens != 64)
         return usage_error(self, "--page-tokens: expected 16, 32 or 64, found %u", page_tokens);
+    *options = cento_options_default();
+    options->compute_dtype = (cento_dtype)settings->compute_dtype;
+    options->kv_dtype = (cento_kv_dtype)settings->kv_dtype;
+    options->context_tokens_max = settings->context_tokens;
+    options->kv_pool_tokens = settings->kv_pool_tokens;
+    options->page_tokens = page_tokens;
+    options->threads = settings->threads;
+    options->max_sequences = settings->max_sequences;
+    options->max_batched_tokens = settings->max_batched_tokens;
+    options->max_waiting = settings->max_waiting;
+    options->enable_cascade = !settings->no_cascade;
+    options->max_cascade_levels = settings->cascade_levels;
+    options->enable_reuse = !settings->no_reuse;
+    options->deterministic = settings->deterministic;
+    options->chunk_page_ratio = (double)settings->chunk_page_ratio;
+    options->chunk_page_borrow = !settings->no_chunk_page_borrow;
+    options->chunk_registry_size = settings->chunk_registry_size;
+    options->chunk_bytes_max = settings->chunk_bytes_max;
+    options->on_progress = show_progress;
+    return -1;
+}
+
+int engine_open(const command *self, const engine_settings *settings, cento_engine **engine,
+                char **model_path) {
+    cento_options options;
+    int misused = engine_options_from(self, settings, &options);
+    if (misused >= 0)
+        return misused;
     cento_error error;
     char *path = NULL;
     if (model_path_find(settings->model, &path, &error) != CENTO_OK)
         return fail(&error);
-    cento_options options = cento_options_default();
     options.model_path = path;
-    options.compute_dtype = (cento_dtype)settings->compute_dtype;
-    options.context_tokens_max = settings->context_tokens;
-    options.kv_pool_tokens = settings->kv_pool_tokens;
-    options.page_tokens = page_tokens;
-    options.threads = settings->threads;
-    options.on_progress = show_progress;
     cento_status status = cento_open(&options, engine, &error);
     progress_clear();
     if (status != CENTO_OK || model_path == NULL)

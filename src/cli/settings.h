@@ -17,11 +17,21 @@ typedef struct engine_settings {
     uint32_t context_tokens;
     uint32_t kv_pool_tokens;
     uint32_t page_tokens;
-} engine_settings;
+    int kv_dtype; /* a cento_kv_dtype */
+    uint32_t max_sequences, max_batched_tokens, max_waiting;
+    uint32_t cascade_levels;
+    bool no_cascade, no_reuse, deterministic;
+    float chunk_page_ratio;
+    bool no_chunk_page_borrow;
+    uint32_t chunk_registry_size;
+    uint64_t chunk_bytes_max;
+} engine_settings; /* 0: the library's default */
 
 extern const option_spec engine_specs[];
 extern const size_t engine_spec_count;
 
+/* What cento_open takes, but for the model's path and the progress. Returns -1 or the exit status. */
+int engine_options_from(const command *self, const engine_settings *settings, cento_options *options);
 /* Opens the model, with a progress bar on a terminal. model_path, if not NULL, gets the folder's path
  * (mem_free). Returns -1, else the exit status: the message is printed then. */
 int engine_open(const command *self, const engine_settings *settings, cento_engine **engine,

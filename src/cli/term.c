@@ -220,46 +220,54 @@ static struct {
     bool visible;
 } progress;
 
-void progress_clear(void) {
+void progress_hide(void) {
     if (progress.visible) {
         fputs("\r\033[K", stderr);
         fflush(stderr);
     }
     progress.visible = false;
+}
+
+void progress_clear(void) {
+    progress_hide();
     progress.label = NULL;
 }
 
-static void progress_draw(const char *label, uint64_t done, uint64_t total, bool in_bytes) {
-    enum { BAR_COLUMNS = 24 };
+enum { BAR_COLUMNS = 24 };
+/* The part of `total` as blocks and as a number. */
+static void append_bar(strbuf *line, uint64_t done, uint64_t total) {
     double part = (double)done / (double)total;
-    strbuf line = {0};
-    strbuf_printf(&line, "%s ", label);
     size_t eighths = (size_t)(part * BAR_COLUMNS * 8);
-    strbuf_puts(&line, style(stderr, STYLE_ACCENT));
+    strbuf_puts(line, style(stderr, STYLE_ACCENT));
     for (size_t i = 0; i < eighths / 8; i++)
-        strbuf_put_codepoint(&line, 0x2588); /* full block */
+        strbuf_put_codepoint(line, 0x2588); /* full block */
     if (eighths % 8 > 0)
-        strbuf_put_codepoint(&line, (uint32_t)(0x2590 - eighths % 8)); /* eighths: U+258F down to U+2589 */
-    strbuf_puts(&line, style(stderr, STYLE_PLAIN));
+        strbuf_put_codepoint(line, (uint32_t)(0x2590 - eighths % 8)); /* eighths: U+258F down to U+2589 */
+    strbuf_puts(line, style(stderr, STYLE_PLAIN));
     for (size_t i = (eighths + 7) / 8; i < BAR_COLUMNS; i++)
-        strbuf_put_codepoint(&line, 0xB7);
-    strbuf_printf(&line, " %3d %%  ", (int)(part * 100));
-    strbuf count = {0};
-    if (in_bytes)
-        append_size(&count, total);
-    else
-        append_count(&count, total);
-    strbuf_puts(&line, count.data == NULL ? "" : count.data);
-    strbuf_free(&count);
-    if (line.data != NULL && !line.failed)
-        fprintf(stderr, "\r\033[K%s", line.data);
-    fflush(stderr);
-    strbuf_free(&line);
+        strbuf_put_codepoint(line, 0xB7);
+    strbuf_printf(line, " %3d %%  ", (int)(part * 100));
 }
 
-void progress_show(const char *label, uint64_t done, uint64_t total, bool in_bytes) {
+/* A line that is longer than the terminal would leave its beginning behind at every redraw. */
+static void append_cut(strbuf *line, size_t used_columns, const char *text, size_t bytes) {
+    size_t columns = term_columns(stderr) - 1;
+    for (size_t i = 0; i < bytes;) {
+        uint32_t codepoint;
+        size_t length = utf8_decode(text + i, bytes - i, &codepoint);
+        length = length == 0 ? 1 : length;
+        used_columns += text_width(text + i, length);
+        if (used_columns > columns)
+            break;
+        strbuf_append(line, text + i, length);
+        i += length;
+    }
+}
+
+void progress_describe(const char *label, uint64_t done, uint64_t total,
+                       void (*describe)(void *user, strbuf *text), void *user) {
     enum { MOMENT_MS = 300, REDRAW_MS = 80 }; /* what is shorter than a moment shows no bar */
-    if (!can_move_cursor(stderr) || total == 0)
+    if (!can_move_cursor(stderr))
         return;
     uint64_t now_ns = clock_now_ns();
     if (progress.label == NULL || strcmp(progress.label, label) != 0) {
@@ -267,7 +275,7 @@ void progress_show(const char *label, uint64_t done, uint64_t total, bool in_byt
         progress.label = label;
         progress.started_ns = now_ns;
     }
-    if (done >= total) {
+    if (total > 0 && done >= total) {
         progress_clear();
         return;
     }
@@ -276,7 +284,39 @@ void progress_show(const char *label, uint64_t done, uint64_t total, bool in_byt
         return;
     progress.visible = true;
     progress.drawn_ns = now_ns;
-    progress_draw(label, done, total, in_bytes);
+    strbuf line = {0}, text = {0};
+    strbuf_printf(&line, "%s ", label);
+    size_t used_columns = text_width(label, strlen(label)) + 1;
+    if (total > 0) {
+        append_bar(&line, done, total);
+        used_columns += BAR_COLUMNS + 8; /* " 100 %  " */
+    }
+    describe(user, &text);
+    append_cut(&line, used_columns, text.data == NULL ? "" : text.data, text.bytes);
+    strbuf_free(&text);
+    if (line.data != NULL && !line.failed)
+        fprintf(stderr, "\r\033[K%s", line.data);
+    fflush(stderr);
+    strbuf_free(&line);
+}
+
+typedef struct progress_total {
+    uint64_t total;
+    bool in_bytes;
+} progress_total;
+
+static void describe_total(void *user, strbuf *text) {
+    const progress_total *shown = user;
+    if (shown->in_bytes)
+        append_size(text, shown->total);
+    else
+        append_count(text, shown->total);
+}
+
+void progress_show(const char *label, uint64_t done, uint64_t total, bool in_bytes) {
+    progress_total shown = {total, in_bytes};
+    if (total > 0)
+        progress_describe(label, done, total, describe_total, &shown);
 }
 
 /* -------------------------------------------------------------------------------- tables --- */

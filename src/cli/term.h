@@ -45,7 +45,12 @@ void append_count(strbuf *text, uint64_t count);
 
 /* A bar on standard error while something takes longer than a moment; nothing if it is no terminal. */
 void progress_show(const char *label, uint64_t done, uint64_t total, bool in_bytes);
-void progress_clear(void);
+/* The same with a text behind the bar instead of the total; total 0: unknown, the text alone. describe is
+ * only called when something is drawn. */
+void progress_describe(const char *label, uint64_t done, uint64_t total,
+                       void (*describe)(void *user, strbuf *text), void *user);
+void progress_hide(void);  /* until it is shown again: something is about to be printed */
+void progress_clear(void); /* it is over */
 
 /* A table: cells are added row by row, columns are as wide as their widest cell. */
 enum { TABLE_COLUMNS_MAX = 12 };

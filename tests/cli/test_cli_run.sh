@@ -9,13 +9,13 @@ test_json_has_the_documented_shape() {
     expect 0 "$cento" run --json --system "$system" "${documents[@]}" --query "Where is Crystalton?"
     check 'set(a) == {"text", "finish_reason", "mode", "usage", "timing", "segments"}'
     check 'set(a["usage"]) == {"prompt_tokens", "completion_tokens", "cached_tokens", "exact_tokens",
-        "approximate_tokens", "recomputed_tokens", "computed_tokens"}'
+        "approximate_tokens", "recomputed_tokens", "computed_tokens", "retained_tokens_computed", "preemptions"}'
     check 'all(type(n) is int and n >= 0 for n in a["usage"].values())'
-    check 'set(a["timing"]) == {"load_ms", "ttft_ms", "prefill_tokens_per_s", "decode_tokens_per_s"}'
+    check 'set(a["timing"]) == {"load_ms", "queue_ms", "ttft_ms", "prefill_tokens_per_s", "decode_tokens_per_s"}'
     check 'all(isinstance(t, (int, float)) and math.isfinite(t) and t >= 0 for t in a["timing"].values())'
     check 'a["timing"]["load_ms"] > 0 and a["timing"]["ttft_ms"] > 0'
     check 'a["mode"] == "exact" and a["finish_reason"] == "stop" and type(a["text"]) is str'
-    check 'all(set(s) == {"kind", "content_id", "tokens", "offset", "source"} for s in a["segments"])'
+    check 'all(set(s) == {"kind", "content_id", "tokens", "offset", "cached_tokens", "source"} for s in a["segments"])'
     check 'all(s["source"] in ("computed", "exact", "approximate") for s in a["segments"])'
     check 'all(re.fullmatch("[0-9a-f]{64}", s["content_id"]) for s in a["segments"])'
 }
@@ -33,6 +33,25 @@ test_a_cold_prompt_is_computed_whole_and_nothing_is_reused() {
     expect 0 "$cento" run --json --system "$system" "${documents[@]}" --query "Where is Crystalton?"
     check 'a["usage"]["cached_tokens"] == 0 and a["usage"]["exact_tokens"] == 0'
     check 'a["usage"]["computed_tokens"] >= a["usage"]["prompt_tokens"]'
+}
+
+test_queries_asked_together_are_shown_in_their_order() {
+    local queries=("Where is Crystalton?" "Who is the mayor of Crystalton?" "Which fish is the Vell rich in?"
+        "Where is Ambleton?" "Where does the Vell rise?")
+    expect 0 "$cento" run "${documents[@]}" "${queries[@]}"
+    mv out together
+    for query in "${queries[@]}"; do
+        expect 0 "$cento" run "${documents[@]}" "$query"
+        cat out >>alone
+    done
+    cmp together alone
+    expect 0 "$cento" run --json "${documents[@]}" "${queries[@]}"
+    check 'len(a) == 5 and all(r["usage"]["exact_tokens"] > 0.8 * r["usage"]["prompt_tokens"] for r in a[1:])'
+    # one that cannot be asked ends it, after the answers before it
+    python3 -c 'print("road " * 6000)' >long.txt
+    expect 1 "$cento" run "${documents[@]}" --query "${queries[0]}" --query @long.txt \
+        --query "${queries[1]}"
+    cmp <(head -n 1 together) out
 }
 
 # answers of a, a list: invariants of every usage
@@ -185,7 +204,9 @@ test_raw_pieces_are_joined_without_a_template() {
 
 test_settings_of_the_engine_are_taken() {
     for setting in "--page-tokens 16" "--page-tokens 64" "--threads 1" "--compute-dtype f32" \
-        "--context 1024 --kv-pool-tokens 4096"; do
+        "--context 1024 --kv-pool-tokens 4096" "--kv-dtype f32" "--no-cascade" "--cascade-levels 2" "--no-reuse" \
+        "--deterministic" "--max-sequences 2 --max-batched-tokens 64 --max-waiting 2" \
+        "--chunk-page-ratio 0.8 --no-chunk-page-borrow --chunk-registry-size 8 --chunk-bytes-max 1M"; do
         expect 0 "$cento" run --json $setting "${documents[@]}" "Where is Crystalton?"
         check 'len(a["text"]) > 0'
     done

@@ -3,7 +3,7 @@
 . "$(dirname "$0")/support.bash"
 
 test_help_and_version_succeed_and_print_to_standard_output() {
-    for command in run chat tokenize model bench "bench qa"; do
+    for command in run chat tokenize model bench "bench qa" "bench compose"; do
         expect 0 "$cento" help $command
         says out "usage: cento $command"
         [ ! -s err ]
@@ -20,7 +20,9 @@ test_every_option_is_on_the_help_page() {
     expect 0 "$cento" help run
     for option in system chunk tool query mode anchored max-tokens temperature top-k top-p min-p \
         repetition-penalty presence-penalty frequency-penalty logit-bias seed stop stop-token ignore-eos \
-        logprobs raw salt json stats threads compute-dtype context kv-pool-tokens page-tokens model; do
+        logprobs raw salt json stats threads compute-dtype context kv-pool-tokens page-tokens model \
+        kv-dtype max-sequences max-batched-tokens max-waiting no-cascade cascade-levels no-reuse deterministic \
+        chunk-page-ratio no-chunk-page-borrow chunk-registry-size chunk-bytes-max batch output resume quiet; do
         says out "--$option"
     done
 }
@@ -60,6 +62,15 @@ test_values_are_checked_with_what_was_expected() {
 --threads|0|a whole number from 1 to 4096, found
 --page-tokens|20|16, 32 or 64, found
 --compute-dtype|f16|bf16|
+--kv-dtype|f16|auto|
+--max-sequences|0|a whole number from 1 to 4096, found
+--cascade-levels|4|a whole number from 1 to 3, found
+--chunk-page-ratio|0|a number from 0.01 to 0.99, found
+--chunk-registry-size|0|a whole number from 1 to
+--chunk-bytes-max|0|a number of bytes, 1 or more, as in 100000, 64M or 2G, found
+--chunk-bytes-max|12Q|a number of bytes
+--chunk-bytes-max|1MB|a number of bytes
+--chunk-bytes-max|99999999999999T|a number of bytes
 --mode|link|exact, independent or link:K, found
 --mode|link:x|exact, independent or link:K, found
 --seed|18446744073709551616|a whole number
