@@ -278,8 +278,8 @@ static const command speed_command = {
 
 /* --------------------------------------------------------------------------- the command --- */
 
-static const command *const benchmarks[] = {&speed_command, &qa_command, &bench_attention_command,
-                                            &bench_plan_command};
+static const command *const benchmarks[] = {&speed_command, &bench_compose_command, &bench_attention_command,
+                                            &bench_plan_command, &qa_command};
 enum { BENCHMARK_COUNT = sizeof benchmarks / sizeof benchmarks[0] };
 
 static int run(const command *self, int argc, char **argv) {
@@ -287,7 +287,7 @@ static int run(const command *self, int argc, char **argv) {
         printf("usage: cento bench %s\n\n", self->usage);
         for (size_t i = 0; i < BENCHMARK_COUNT; i++)
             printf("  %-16s %s\n", benchmarks[i]->name, benchmarks[i]->summary);
-        printf("\nMore: cento help bench model, and so on\n");
+        printf("\nMore: cento help bench NAME\n");
         return EXIT_STATUS_OK;
     }
     if (argc == 0)
@@ -307,7 +307,7 @@ static int run(const command *self, int argc, char **argv) {
 const command bench_command = {
     .name = "bench",
     .summary = "measure speed and quality",
-    .usage = "model|qa|attention|plan [options]",
+    .usage = "NAME [options]",
     .details = "",
     .run = run,
 };

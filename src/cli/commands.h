@@ -23,4 +23,7 @@ extern const command tokenize_command;
 extern const command model_command;
 extern const command bench_command;
 
+/* benchmarks with a file of their own; bench.c has the others */
+extern const command bench_compose_command;
+
 #endif

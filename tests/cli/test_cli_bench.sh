@@ -83,6 +83,41 @@ test_bench_plan_shows_growth() {
     expect 2 "$cento" bench plan --chunks 0
 }
 
+test_bench_compose_counts_what_is_shared_and_that_answers_are_the_same() {
+    expect 0 "$cento" bench compose --json --requests 6 --documents 4 --documents-per-request 2 \
+        --document-tokens 64 --system-tokens 64 --agents 6 --turns 2 --project-tokens 256 --prefix-tokens 160 \
+        --query-tokens 8 --new-tokens 6 --page-tokens 16
+    check '[w["name"] for w in a["workloads"]] == ["rag", "rag-exact", "agents", "few-shot"]'
+    # prompts: system, documents, question; project, questions and answers so far; prefix, question
+    check '[w["prompt_tokens"] for w in a["workloads"]]
+        == [6 * (64 + 2 * 64 + 8), 6 * (64 + 2 * 64 + 8), 6 * (2 * 256 + 8 + 8 + 6 + 8), 6 * (160 + 8)]'
+    check '[w["requests"] for w in a["workloads"]] == [6, 6, 12, 6]'
+    check 'all(w["completion_tokens"] == 6 * w["requests"] for w in a["workloads"])'
+    check 'all(x["answers_differing"] == 0 and x["pool_holds_all"] for w in a["workloads"]
+        for x in (w, w["cascade_off"], w["baseline"]))'
+    check 'all(w["computed_tokens"] < 0.8 * w["baseline"]["computed_tokens"] for w in a["workloads"])'
+    check 'all(w["baseline"]["computed_tokens"] >= w["prompt_tokens"] for w in a["workloads"])'
+    check 'all(0 < w["memory_savings"] < 1 and w["kv_physical_bytes"] < w["kv_logical_bytes"] for w in a["workloads"])'
+    check 'all(w["cascade_off"]["memory_savings"] > 0 for w in a["workloads"])'
+    check 'all(0 < x["ttft_ms_p50"] <= x["ttft_ms_p99"] and x["tokens_per_s"] > 0 for w in a["workloads"]
+        for x in (w, w["cascade_off"], w["baseline"]))'
+    expect 0 "$cento" bench compose --workload few-shot --requests 2 --prefix-tokens 64 --new-tokens 2
+    says out "few-shot"
+    lacks out "agents"
+}
+
+test_bench_compose_says_what_does_not_fit() {
+    expect 2 "$cento" bench compose --workload rags
+    says err "expected rag, agents or few-shot, found 'rags'"
+    expect 2 "$cento" bench compose --no-reuse
+    expect 1 "$cento" bench compose --workload few-shot --prefix-tokens 100000
+    says err "few-shot needs a context of"
+    expect 1 "$cento" bench compose --documents 2
+    says err "4 documents in a request, expected at most the 2"
+    expect 0 "$cento" bench compose --workload few-shot --requests 6 --prefix-tokens 64 --new-tokens 2 --max-sequences 2
+    says out "do not hold all requests"
+}
+
 test_damaged_question_files_are_refused_with_the_place() {
     while IFS='|' read -r text message; do
         printf '%s' "$text" >questions.json
