@@ -244,7 +244,7 @@ static void run_world(bool fixed_shares, uint32_t page_tokens) {
         .page_count = 240 / page_tokens,
         .page_tokens = page_tokens,
         .fixed_shares = fixed_shares,
-        .chunk_page_ratio = fixed_shares ? 0.6 : 0.3,
+        .chunk_page_ratio = fixed_shares ? 0.6 : 0.75,
         .chunks_max = 60,
         .now_ns = now_ns,
         .scheduler = {.max_sequences = 6, .max_batched_tokens = 24, .max_waiting = 8, .overtaken_max = 4}});
