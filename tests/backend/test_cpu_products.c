@@ -102,7 +102,7 @@ static void products_match_f64(void **state) {
     (void)state;
     static const uint32_t shapes[][2] = {{1, 1},    {7, 3},    {16, 16},   {17, 33},  {64, 256},
                                          {65, 255}, {96, 257}, {130, 512}, {31, 777}, {200, 64}};
-    static const uint32_t row_counts[] = {1, 2, 3, 5, 6, 7, 12, 13, 31, 33, 70};
+    static const uint32_t row_counts[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 25, 31, 33, 70};
     for (size_t i = 0; i < REFERENCE_ISAS; i++)
         for (int dtype = 0; dtype < 2; dtype++) {
             backend *device = backend_for(reference_isas[i], (cento_dtype)dtype, 2);
@@ -116,7 +116,8 @@ static void products_match_f64(void **state) {
         }
 }
 
-/* More than one row block and more than one task. */
+/* Few rows of great depth (panels are gone down in several spans), then more than one row block and more
+ * than one task. */
 static void large_products_match_f64(void **state) {
     (void)state;
     for (size_t i = 0; i < REFERENCE_ISAS; i++)
@@ -124,6 +125,7 @@ static void large_products_match_f64(void **state) {
             backend *device = backend_for(reference_isas[i], (cento_dtype)dtype, 3);
             if (device == NULL)
                 continue;
+            check_product(device, (cento_dtype)dtype, TENSOR_BF16, 17, 140, 4500);
             check_product(device, (cento_dtype)dtype, TENSOR_BF16, 301, 700, 530);
             device->ops->destroy(device);
         }
@@ -131,7 +133,8 @@ static void large_products_match_f64(void **state) {
 
 static void a_row_does_not_depend_on_its_company(void **state) {
     (void)state;
-    enum { ROWS = 300, OUTPUTS = 150, COLUMNS = 600 };
+    enum { ROWS = 300, OUTPUTS = 150, COLUMNS = 1100 };
+    static const uint32_t counts[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16, 25, 32, 64, 58};
     cento_error error;
     for (size_t i = 0; i < REFERENCE_ISAS; i++)
         for (int dtype = 0; dtype < 2; dtype++) {
@@ -148,12 +151,11 @@ static void a_row_does_not_depend_on_its_company(void **state) {
             float *x = random_floats((size_t)ROWS * COLUMNS), *all = random_floats((size_t)ROWS * OUTPUTS);
             float *some = random_floats((size_t)ROWS * OUTPUTS), *bias = random_floats(OUTPUTS);
             ASSERT_OK(device->ops->matmul(device, packed, x, ROWS, bias, false, all, &error));
-            for (uint32_t row = 0, count = 1; row < ROWS; row += count, count = count % 15 + 1) {
-                if (count > ROWS - row)
-                    count = ROWS - row;
-                ASSERT_OK(device->ops->matmul(device, packed, x + (size_t)row * COLUMNS, count, bias, false,
-                                              some + (size_t)row * OUTPUTS, &error));
-            }
+            uint32_t row = 0;
+            for (size_t c = 0; c < sizeof counts / sizeof *counts; row += counts[c++])
+                ASSERT_OK(device->ops->matmul(device, packed, x + (size_t)row * COLUMNS, counts[c], bias,
+                                              false, some + (size_t)row * OUTPUTS, &error));
+            assert_int_equal(row, ROWS);
             assert_memory_equal(all, some, (size_t)ROWS * OUTPUTS * sizeof(float));
             device->ops->matrix_free(device, packed);
             device->ops->destroy(device);
@@ -167,31 +169,36 @@ static void a_row_does_not_depend_on_its_company(void **state) {
 
 static void thread_count_does_not_change_a_product(void **state) {
     (void)state;
-    enum { ROWS = 100, OUTPUTS = 333, COLUMNS = 400 };
+    enum { OUTPUTS = 333, COLUMNS = 700, RUNS = 4 };
+    static const uint32_t row_counts[RUNS] = {1, 2, 50, 100};
     cento_error error;
     for (size_t i = 0; i < REFERENCE_ISAS; i++) {
         test_matrix matrix = matrix_random(TENSOR_F32, OUTPUTS, COLUMNS);
-        float *x = random_floats((size_t)ROWS * COLUMNS), *first = NULL;
+        float *x = random_floats((size_t)100 * COLUMNS), *first[RUNS] = {NULL};
         for (uint32_t threads = 1; threads <= 3; threads++) {
             backend *device = backend_for(reference_isas[i], CENTO_DTYPE_BF16, threads);
             if (device == NULL)
                 break;
             backend_matrix *packed;
-            float *y = random_floats((size_t)ROWS * OUTPUTS);
             ASSERT_OK(device->ops->matrix_create(device, &matrix.view, 1, false, &packed, &error));
-            ASSERT_OK(device->ops->matmul(device, packed, x, ROWS, NULL, false, y, &error));
-            if (first == NULL) {
-                first = y;
-            } else {
-                assert_memory_equal(first, y, (size_t)ROWS * OUTPUTS * sizeof(float));
-                free(y);
+            for (int run = 0; run < RUNS; run++) {
+                uint32_t rows = row_counts[run];
+                float *y = random_floats((size_t)rows * OUTPUTS);
+                ASSERT_OK(device->ops->matmul(device, packed, x, rows, NULL, false, y, &error));
+                if (first[run] == NULL) {
+                    first[run] = y;
+                } else {
+                    assert_memory_equal(first[run], y, (size_t)rows * OUTPUTS * sizeof(float));
+                    free(y);
+                }
             }
             device->ops->matrix_free(device, packed);
             device->ops->destroy(device);
         }
         matrix_release(&matrix);
         free(x);
-        free(first);
+        for (int run = 0; run < RUNS; run++)
+            free(first[run]);
     }
 }
 

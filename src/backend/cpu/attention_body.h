@@ -160,10 +160,10 @@ VEC_INLINE void score_tile(const int rows, const int vectors, const attention_ti
     for (int v = 0; v < vectors; v++)
         weights[v] = (const uint32_t *)(const void *)(tile->keys + key + v * VEC_WIDTH);
     if (paired)
-        tile_sum(rows, vectors, GEMM_BF16, query, 1, (size_t)rows, weights, KEYS, tile->head_dim / 2, false,
+        tile_sum(rows, vectors, GEMM_BF16, query, 1, (size_t)rows, weights, KEYS, tile->head_dim / 2, NULL,
                  sum);
     else
-        tile_sum(rows, vectors, GEMM_F32, query, 1, (size_t)rows, weights, KEYS, tile->head_dim, false, sum);
+        tile_sum(rows, vectors, GEMM_F32, query, 1, (size_t)rows, weights, KEYS, tile->head_dim, NULL, sum);
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
@@ -221,7 +221,7 @@ VEC_INLINE void output_tile(const int rows, const int vectors, const attention_t
     } else {
         for (int v = 0; v < vectors; v++)
             weights[v] = (const uint32_t *)(const void *)(tile->values + column + v * VEC_WIDTH);
-        tile_sum(rows, vectors, GEMM_F32, tile->scores, KEYS, 1, weights, tile->dim_padded, keys, false, sum);
+        tile_sum(rows, vectors, GEMM_F32, tile->scores, KEYS, 1, weights, tile->dim_padded, keys, NULL, sum);
     }
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)

@@ -11,10 +11,12 @@
 #include "cpu.h"
 #include "gemm_onednn.h"
 
-#define PACK_WORDS         64 /* words of a row that are packed at a time: a block stays in L1 */
-#define STREAM_TASK_BYTES  (256u << 10)
-#define BLOCK_TASK_COLUMNS 512
-#define SERIAL_PRODUCTS    1000000 /* below this a product is not worth waking threads for */
+#define PACK_WORDS         64           /* words of a row that are packed at a time: a block stays in L1 */
+#define FEW_ROWS           64           /* up to here a task's time is mostly its weights' */
+#define FEW_ROWS_BYTES     (256u << 10) /* of weights for a task of few rows */
+#define BLOCK_TASK_COLUMNS 512          /* of a task of many rows */
+#define SERIAL_PACK        32768        /* activations that are not worth a barrier */
+#define SERIAL_PRODUCTS    1000000      /* below this a product is not worth waking threads for */
 
 void *large_alloc(size_t bytes) {
     char *memory = mem_alloc_aligned(bytes);
@@ -200,33 +202,29 @@ cento_status gemm_embed(backend *base, const backend_matrix *table, const int32_
 
 /* ----------------------------------------------------------------------------- products ---- */
 
-/* How a product is cut: tasks of `panels` panels × `rows` rows. */
+/* How a product is cut: tasks of `panels` panels × `tiles` tiles of rows. */
 typedef struct gemm_cut {
-    uint32_t panels, rows;
+    uint32_t panels, tiles;
     uint32_t across, down; /* tasks along columns and rows */
 } gemm_cut;
 
 static gemm_cut cut_product(const cpu_backend *self, const backend_matrix *matrix, uint32_t rows) {
     uint32_t width = self->kernels->panel_width, panels = divided_up(matrix->rows, width);
-    uint32_t tile_rows = self->kernels->tile_rows, tiles = divided_up(rows, tile_rows);
-    uint32_t wanted = 4 * (uint32_t)self->threads;
-    gemm_cut cut = {.rows = rows};
-    if (tiles == 1) { /* a group of panels side by side is 4 of them: keep groups whole */
-        uint32_t panel_bytes = matrix_words(matrix) * width * 4;
-        uint32_t fair = divided_up(divided_up(panels, wanted), 4) * 4;
-        cut.panels = divided_up(STREAM_TASK_BYTES, panel_bytes * 4) * 4;
-        if (cut.panels > fair)
-            cut.panels = fair;
-    } else {
-        cut.panels = BLOCK_TASK_COLUMNS / width;
-        if (cut.panels > divided_up(panels, wanted))
-            cut.panels = divided_up(panels, wanted);
-        uint32_t across = divided_up(panels, cut.panels);
-        if (across < wanted)
-            cut.rows = divided_up(tiles, divided_up(wanted, across)) * tile_rows;
-    }
+    uint32_t tiles = divided_up(rows, self->kernels->tile_rows), threads = (uint32_t)self->threads;
+    uint32_t wanted = 4 * threads, most = BLOCK_TASK_COLUMNS / width, group = 1;
+    gemm_cut cut = {.tiles = tiles};
+    if (rows <= FEW_ROWS)
+        most = divided_up(FEW_ROWS_BYTES, matrix_words(matrix) * width * 4);
+    if (rows <= 2 && panels >= threads * self->kernels->stream_panels)
+        group = self->kernels->stream_panels / rows; /* panels side by side: keep groups whole */
+    cut.panels = divided_up(divided_up(panels, wanted), group) * group;
+    most = divided_up(most, group) * group;
+    if (cut.panels > most)
+        cut.panels = most;
+    if (tiles > 1 && divided_up(panels, cut.panels) < wanted)
+        cut.tiles = divided_up(tiles, divided_up(wanted, divided_up(panels, cut.panels)));
     cut.across = divided_up(panels, cut.panels);
-    cut.down = divided_up(rows, cut.rows);
+    cut.down = divided_up(tiles, cut.tiles);
     return cut;
 }
 
@@ -256,29 +254,32 @@ cento_status gemm_matmul(backend *base, const backend_matrix *matrix, const floa
     };
     uint32_t tiles = divided_up(rows, kernels->tile_rows),
              panels = divided_up(matrix->rows, kernels->panel_width);
+    uint32_t pack_units = divided_up(job.depth, GEMM_DEPTH) * tiles;
+    bool serial = (uint64_t)rows * matrix->rows * matrix->columns < SERIAL_PRODUCTS;
     /* one row of even length is packed as it is */
     bool pack = rows > 1 || matrix->kind == GEMM_PAIRS || packed_row_words(matrix) != matrix->columns;
     if (pack) {
         TRY(scratch_reserve(&self->packed_rows, (size_t)rows * packed_row_words(matrix) * 4, error));
         job.packed_rows = self->packed_rows.memory;
-        if (tiles == 1)
-            kernels->pack_rows(job.kind, x, rows, job.depth, 0, 1, self->packed_rows.memory);
+        if (serial || (size_t)rows * job.depth < SERIAL_PACK) {
+            kernels->pack_rows(job.kind, x, rows, job.depth, 0, pack_units, self->packed_rows.memory);
+            pack = false;
+        }
     }
     gemm_cut cut = cut_product(self, matrix, rows);
     uint32_t tasks = cut.across * cut.down;
-    bool serial = (uint64_t)rows * matrix->rows * matrix->columns < SERIAL_PRODUCTS;
 #pragma omp parallel num_threads(self->threads) if (!serial)
     {
-        if (tiles > 1) {
+        if (pack) {
 #pragma omp for schedule(dynamic, 1)
-            for (uint32_t tile = 0; tile < tiles; tile++)
-                kernels->pack_rows(job.kind, x, rows, job.depth, tile, tile + 1, self->packed_rows.memory);
+            for (uint32_t unit = 0; unit < pack_units; unit++)
+                kernels->pack_rows(job.kind, x, rows, job.depth, unit, unit + 1, self->packed_rows.memory);
         }
 #pragma omp for schedule(dynamic, 1) nowait
         for (uint32_t task = 0; task < tasks; task++) {
-            uint32_t panel = task / cut.down * cut.panels, row = task % cut.down * cut.rows;
-            kernels->gemm(&job, panel, panels - panel < cut.panels ? panels : panel + cut.panels, row,
-                          rows - row < cut.rows ? rows : row + cut.rows);
+            uint32_t panel = task / cut.down * cut.panels, tile = task % cut.down * cut.tiles;
+            kernels->gemm(&job, panel, panels - panel < cut.panels ? panels : panel + cut.panels, tile,
+                          tiles - tile < cut.tiles ? tiles : tile + cut.tiles);
         }
     }
     return CENTO_OK;

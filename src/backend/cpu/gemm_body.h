@@ -1,18 +1,22 @@
 /*
  * Matrix products over packed panels; included by kernels_body.h once per instruction set.
  *
- * Many rows: a BLIS-like loop. A tile of TILE_ROWS rows × 2 vectors stays in registers over GEMM_DEPTH k;
- * the weight slice of a panel (8 KB bf16) stays in L1 over all tiles of a row block, whose packed rows stay
- * in L2. bf16 weights are widened in registers (a shift, an and): two cheap operations beside 12 to 24
- * multiply-adds. 2·rows·columns·depth flop at 85 to 90 % of the FMA peak.
- * Few rows: the weights are read once from memory, as fast as memory gives them: several panels side by
- * side, so that enough sums are under way, and prefetches ahead of each.
+ * One or two rows: the weights are read once from memory, as fast as memory gives them: several panels side
+ * by side, so that enough sums are under way, and prefetches ahead of each.
+ * More rows: a tile of up to TILE_ROWS rows × 2 vectors stays in registers over GEMM_DEPTH k. The weight
+ * slice of a panel (8 KB, 32 KB with AVX-512) stays in cache while all tiles of a row block pass over it, and
+ * each of them fetches its share of the slice that comes next: so weights come from memory once, in the
+ * shadow of the arithmetic. Slices follow one another down a panel, as they stand in memory, for as many k as
+ * keep the packed rows of the block in L2. bf16 weights are widened in registers (a shift, an and): two cheap
+ * operations beside 8 to 24 multiply-adds.
+ * On Zen 3 from 8 rows on 85 to 90 % of the FMA peak, with fewer what memory gives.
  */
 #ifndef CENTO_BACKEND_CPU_GEMM_BODY_H
 #define CENTO_BACKEND_CPU_GEMM_BODY_H
 
 #include "convert.h"
 #include "kernels.h"
+#include "rows_body.h"
 #include "vec.h"
 
 #if VEC_WIDTH == 16
@@ -25,29 +29,42 @@
 #define PANEL_WIDTH     (PANEL_VECTORS * VEC_WIDTH)
 #define TILE_VECTORS    2
 #define STREAM_VECTORS  8
-#define ROW_BLOCK_TILES (240 / TILE_ROWS)
-/* From so many rows on a slice of bf16 weights is widened once for all of them, in L1; 0: never, where there
- * are registers enough to widen on the way. */
-#if VEC_WIDTH == 16
-#define WIDEN_ROWS_MIN 0
-#else
-#define WIDEN_ROWS_MIN 12
-#endif
+#define STREAM_ROWS     2
+#define ROW_BLOCK_TILES (120 / TILE_ROWS)
+#define ROWS_IN_CACHE   (128u << 10) /* bytes of packed rows */
+
+typedef enum fetch_kind {
+    FETCH_AHEAD, /* the tile's own weights, some words ahead */
+    FETCH_NEXT,  /* `step` bytes of `next` with each word */
+} fetch_kind;
+
+/* What a tile fetches into the cache while it computes. */
+typedef struct tile_fetch {
+    fetch_kind kind;
+    uint32_t step; /* at most TILE_VECTORS vectors */
+    const char *next;
+} tile_fetch;
 
 /* sum[r][v] += activations · weights over `words` words. Activation k of row r stands at
  * x[r · row_stride + k · depth_stride] (k counts pairs for GEMM_PAIRS). Constants after inlining: rows,
- * vectors, kind, prefetch, and mostly the strides. */
+ * vectors, kind, kind of fetch (NULL: none), and mostly the strides. */
 VEC_INLINE void tile_sum(const int rows, const int vectors, const gemm_kind kind, const void *activations,
                          size_t row_stride, size_t depth_stride, const uint32_t *const *weights,
-                         size_t stride, uint32_t words, const bool prefetch,
+                         size_t stride, uint32_t words, const tile_fetch *fetch,
                          vf sum[TILE_ROWS][STREAM_VECTORS]) {
     const float *x = activations;
+    const char *next = fetch != NULL ? fetch->next : NULL;
     for (uint32_t w = 0; w < words; w++) {
         size_t at = (size_t)w * stride;
-        if (prefetch)
+        if (fetch != NULL && fetch->kind == FETCH_AHEAD)
 #pragma GCC unroll 8
             for (int v = 0; v < vectors; v += VEC_WIDTH == 16 ? 1 : 2)
                 __builtin_prefetch(weights[v] + at + (vectors == STREAM_VECTORS ? 64 : 256), 0, 1);
+        if (fetch != NULL && fetch->kind == FETCH_NEXT) {
+            for (int line = 0; line < TILE_VECTORS * VEC_WIDTH * 4; line += 64)
+                __builtin_prefetch(next + line, 0, 1);
+            next += fetch->step;
+        }
         vf low[STREAM_VECTORS];
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++) {
@@ -117,19 +134,19 @@ static __attribute__((noinline)) void tile_store(uint32_t rows, uint32_t vectors
 }
 
 VEC_INLINE void tile_run(const int rows, const int vectors, const gemm_kind kind, const void *packed,
-                         const uint32_t *const *weights, size_t stride, uint32_t words, const bool prefetch,
-                         const tile_output *output) {
+                         const uint32_t *const *weights, size_t stride, uint32_t words,
+                         const tile_fetch *fetch, const tile_output *output) {
     vf sum[TILE_ROWS][STREAM_VECTORS];
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++)
             sum[r][v] = vf_zero();
-    if (!prefetch) /* y is written at the end: fetched meanwhile */
+    if (fetch->kind != FETCH_AHEAD) /* y is written at the end: fetched meanwhile */
 #pragma GCC unroll 16
         for (int r = 0; r < rows; r++)
             __builtin_prefetch(output->y + (size_t)r * output->y_stride, 1, 3);
-    tile_sum(rows, vectors, kind, packed, 1, (size_t)rows, weights, stride, words, prefetch, sum);
+    tile_sum(rows, vectors, kind, packed, 1, (size_t)rows, weights, stride, words, fetch, sum);
     if (output->bias == NULL && output->columns >= (uint32_t)(vectors * VEC_WIDTH)) {
         float *y = output->y;
 #pragma GCC unroll 16
@@ -208,32 +225,41 @@ static uint32_t packed_words(gemm_kind kind, uint32_t depth) {
     return kind == GEMM_F32 ? depth : kind == GEMM_BF16 ? (depth + 1) / 2 * 2 : (depth + 1) / 2;
 }
 
-static void pack_rows(gemm_kind kind, const float *x, uint32_t rows, uint32_t depth, uint32_t tile_begin,
-                      uint32_t tile_end, void *packed) {
-    for (uint32_t k = 0; k < depth; k += GEMM_DEPTH) {
-        uint32_t count = depth - k < GEMM_DEPTH ? depth - k : GEMM_DEPTH;
-        uint32_t words = packed_words(kind, count);
-        uint32_t *block = (uint32_t *)packed + (size_t)packed_words(kind, k) * rows;
-        for (uint32_t tile = tile_begin; tile < tile_end; tile++) {
-            uint32_t row = tile * TILE_ROWS;
-            uint32_t tile_rows = rows - row < TILE_ROWS ? rows - row : TILE_ROWS;
-            uint32_t *out = block + (size_t)row * words;
-            for (uint32_t r = 0; r < tile_rows; r++) {
-                const float *from = x + (size_t)(row + r) * depth + k;
-                if (kind == GEMM_PAIRS) {
-                    for (uint32_t w = 0; w < words; w++)
-                        out[w * tile_rows + r] =
-                            (uint32_t)bf16_of_f32(from[2 * w]) |
-                            (2 * w + 1 < count ? (uint32_t)bf16_of_f32(from[2 * w + 1]) << 16 : 0u);
-                } else {
-                    for (uint32_t w = 0; w < count; w++)
-                        out[w * tile_rows + r] = bits_of_f32(from[w]);
-                    if (words > count)
-                        out[count * tile_rows + r] = 0;
-                }
-            }
+/* The first row of a tile. Rows are spread evenly over as few tiles as can be: 8 rows are 4 + 4, since 6 + 2
+ * would leave the second tile with too few sums under way. */
+static uint32_t tile_row(uint32_t rows, uint32_t tile) {
+    uint32_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS, more = rows % tiles;
+    return tile * (rows / tiles) + (tile < more ? tile : more);
+}
+
+/* Depth block k of one tile. */
+static void pack_tile(gemm_kind kind, const float *x, uint32_t rows, uint32_t depth, uint32_t k,
+                      uint32_t tile, uint32_t *packed) {
+    uint32_t count = depth - k < GEMM_DEPTH ? depth - k : GEMM_DEPTH, words = packed_words(kind, count);
+    uint32_t row = tile_row(rows, tile), tile_rows = tile_row(rows, tile + 1) - row;
+    uint32_t *out = packed + (size_t)packed_words(kind, k) * rows + (size_t)row * words;
+    for (uint32_t r = 0; r < tile_rows; r++) {
+        const float *from = x + (size_t)(row + r) * depth + k;
+        uint32_t rounded[GEMM_DEPTH / 2];
+        if (kind == GEMM_PAIRS) {
+            rounded[words - 1] = 0;
+            bf16_of_f32_row(from, count, (uint16_t *)(void *)rounded);
+            for (uint32_t w = 0; w < words; w++)
+                out[w * tile_rows + r] = rounded[w];
+        } else {
+            for (uint32_t w = 0; w < count; w++)
+                out[w * tile_rows + r] = bits_of_f32(from[w]);
+            if (words > count)
+                out[count * tile_rows + r] = 0;
         }
     }
+}
+
+static void pack_rows(gemm_kind kind, const float *x, uint32_t rows, uint32_t depth, uint32_t begin,
+                      uint32_t end, void *packed) {
+    uint32_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    for (uint32_t i = begin; i < end; i++)
+        pack_tile(kind, x, rows, depth, i / tiles * GEMM_DEPTH, i % tiles, packed);
 }
 
 /* Where the words of vector `index` (counted over all panels) begin. */
@@ -258,6 +284,7 @@ VEC_INLINE void stream_tile(const gemm_job *job, const gemm_kind kind, const int
     const uint32_t *weights[STREAM_VECTORS];
     for (int v = 0; v < vectors; v++)
         weights[v] = vector_words(job, panel_words, vector + (uint32_t)v);
+    const tile_fetch fetch = {.kind = FETCH_AHEAD};
     uint32_t column = vector * VEC_WIDTH;
     for (uint32_t k = 0; k < job->depth; k += GEMM_DEPTH) {
         uint32_t count = job->depth - k < GEMM_DEPTH ? job->depth - k : GEMM_DEPTH;
@@ -265,7 +292,7 @@ VEC_INLINE void stream_tile(const gemm_job *job, const gemm_kind kind, const int
         const uint32_t *packed =
             (const uint32_t *)job->packed_rows + (size_t)packed_words(kind, k) * job->rows;
         tile_output output = output_at(job, 0, column, k == 0);
-        tile_run(rows, vectors, kind, packed, weights, PANEL_WIDTH, words, true, &output);
+        tile_run(rows, vectors, kind, packed, weights, PANEL_WIDTH, words, &fetch, &output);
         for (int v = 0; v < vectors; v++)
             weights[v] += (size_t)words * PANEL_WIDTH;
     }
@@ -273,125 +300,114 @@ VEC_INLINE void stream_tile(const gemm_job *job, const gemm_kind kind, const int
 
 VEC_INLINE void stream_columns(const gemm_job *job, const gemm_kind kind, uint32_t begin, uint32_t end) {
     uint32_t vector = begin;
-    if (job->rows == 1)
+    if (job->rows == 1) {
         for (; vector + STREAM_VECTORS <= end; vector += STREAM_VECTORS)
             stream_tile(job, kind, 1, STREAM_VECTORS, vector);
-    if (job->rows == 2)
+        for (; vector < end && vector * VEC_WIDTH < job->columns; vector += TILE_VECTORS)
+            stream_tile(job, kind, 1, TILE_VECTORS, vector);
+    } else {
         for (; vector + STREAM_VECTORS / 2 <= end; vector += STREAM_VECTORS / 2)
             stream_tile(job, kind, 2, STREAM_VECTORS / 2, vector);
-    for (; vector < end; vector += TILE_VECTORS) {
-        if (vector * VEC_WIDTH >= job->columns)
-            break;
-#define STREAM_TILE(rows) stream_tile(job, kind, rows, TILE_VECTORS, vector)
-        TILE_ROWS_SWITCH(job->rows, STREAM_TILE)
-#undef STREAM_TILE
+        for (; vector < end && vector * VEC_WIDTH < job->columns; vector += TILE_VECTORS)
+            stream_tile(job, kind, 2, TILE_VECTORS, vector);
     }
 }
 
-/* Vectors of a panel slice from bf16 pairs to f32: [k][TILE_VECTORS vectors]. */
-VEC_INLINE void widen_slice(const uint32_t *const *weights, uint32_t words, float *widened) {
-    for (uint32_t w = 0; w < words; w++)
-#pragma GCC unroll 2
-        for (int v = 0; v < TILE_VECTORS; v++) {
-            vu pair = vu_load(weights[v] + (size_t)w * PANEL_WIDTH);
-            vf_store(widened + ((2 * w) * TILE_VECTORS + v) * VEC_WIDTH, vf_bf16_low(pair));
-            vf_store(widened + ((2 * w + 1) * TILE_VECTORS + v) * VEC_WIDTH, vf_bf16_high(pair));
+/* The slice of a panel that begins at k: all tiles pass over it, and together fetch the slice `next`. */
+VEC_INLINE void slice_columns(const gemm_job *job, const gemm_kind kind, uint32_t panel, uint32_t k,
+                              uint32_t tile_begin, uint32_t tile_end, const uint32_t *slice,
+                              const uint32_t *next) {
+    uint32_t count = job->depth - k < GEMM_DEPTH ? job->depth - k : GEMM_DEPTH;
+    uint32_t words = words_of_depth(kind, count);
+    const uint32_t *packed = (const uint32_t *)job->packed_rows + (size_t)packed_words(kind, k) * job->rows;
+    uint32_t passes = (tile_end - tile_begin) * (PANEL_VECTORS / TILE_VECTORS);
+    tile_fetch fetch = {
+        .kind = FETCH_NEXT, .step = (PANEL_WIDTH * 4 + passes - 1) / passes, .next = (const char *)next};
+    for (uint32_t v = 0; v < PANEL_VECTORS; v += TILE_VECTORS) {
+        uint32_t column = panel * PANEL_WIDTH + v * VEC_WIDTH;
+        if (column >= job->columns)
+            break;
+        const uint32_t *weights[TILE_VECTORS] = {slice + v * VEC_WIDTH, slice + (v + 1) * VEC_WIDTH};
+        for (uint32_t tile = tile_begin; tile < tile_end; tile++) {
+            uint32_t row = tile_row(job->rows, tile), rows = tile_row(job->rows, tile + 1) - row;
+            tile_output output = output_at(job, row, column, k == 0);
+            const uint32_t *x = packed + (size_t)row * packed_words(kind, count);
+#define SLICE_TILE(rows) tile_run(rows, TILE_VECTORS, kind, x, weights, PANEL_WIDTH, words, &fetch, &output)
+            TILE_ROWS_SWITCH(rows, SLICE_TILE)
+#undef SLICE_TILE
+            fetch.next += (size_t)words * fetch.step;
         }
+    }
 }
 
-#if WIDEN_ROWS_MIN
-static void tile_widened(uint32_t rows, const void *x, const uint32_t *const *weights, uint32_t depth,
-                         const tile_output *output) {
-#define WIDENED_TILE(rows)                                                                                   \
-    tile_run(rows, TILE_VECTORS, GEMM_F32, x, weights, TILE_VECTORS *VEC_WIDTH, depth, false, output)
-    TILE_ROWS_SWITCH(rows, WIDENED_TILE)
-#undef WIDENED_TILE
-}
-#endif
-
-/* A row block against the panels: depth block by depth block, so that its packed rows stay in L2. */
+/* A row block against panels [begin, end): down each panel for so many k that the rows stay in L2. */
 VEC_INLINE void block_columns(const gemm_job *job, const gemm_kind kind, uint32_t begin, uint32_t end,
-                              uint32_t row_begin, uint32_t row_end) {
-    uint32_t panel_words = words_of_depth(kind, job->depth) * PANEL_WIDTH;
-#if WIDEN_ROWS_MIN
-    float widened[GEMM_DEPTH * TILE_VECTORS * VEC_WIDTH];
-    bool widen = kind == GEMM_BF16 && row_end - row_begin >= WIDEN_ROWS_MIN;
-#endif
-    for (uint32_t k = 0; k < job->depth; k += GEMM_DEPTH) {
-        uint32_t count = job->depth - k < GEMM_DEPTH ? job->depth - k : GEMM_DEPTH;
-        uint32_t words = words_of_depth(kind, count);
-        const uint32_t *packed =
-            (const uint32_t *)job->packed_rows + (size_t)packed_words(kind, k) * job->rows;
-        for (uint32_t vector = begin; vector < end && vector * VEC_WIDTH < job->columns;
-             vector += TILE_VECTORS) {
-            const uint32_t *weights[STREAM_VECTORS];
-            for (int v = 0; v < TILE_VECTORS; v++)
-                weights[v] = vector_words(job, panel_words, vector + (uint32_t)v) +
-                             (size_t)words_of_depth(kind, k) * PANEL_WIDTH;
-#if WIDEN_ROWS_MIN
-            if (widen) {
-                widen_slice(weights, words, widened);
-                for (int v = 0; v < TILE_VECTORS; v++)
-                    weights[v] = (const uint32_t *)(const void *)(widened + v * VEC_WIDTH);
-            }
-#endif
-            for (uint32_t row = row_begin; row < row_end; row += TILE_ROWS) {
-                tile_output output = output_at(job, row, vector * VEC_WIDTH, k == 0);
-                const uint32_t *x = packed + (size_t)row * packed_words(kind, count);
-                uint32_t rows = row_end - row < TILE_ROWS ? row_end - row : TILE_ROWS;
-#if WIDEN_ROWS_MIN
-                if (widen) {
-                    tile_widened(rows, x, weights, words * 2, &output);
-                    continue;
-                }
-#endif
-#define BLOCK_TILE(rows) tile_run(rows, TILE_VECTORS, kind, x, weights, PANEL_WIDTH, words, false, &output)
-                TILE_ROWS_SWITCH(rows, BLOCK_TILE)
-#undef BLOCK_TILE
+                              uint32_t tile_begin, uint32_t tile_end) {
+    size_t panel_words = (size_t)words_of_depth(kind, job->depth) * PANEL_WIDTH;
+    uint32_t rows = tile_row(job->rows, tile_end) - tile_row(job->rows, tile_begin);
+    uint32_t span = ROWS_IN_CACHE / (4 * rows) / GEMM_DEPTH * GEMM_DEPTH;
+    if (span == 0)
+        span = GEMM_DEPTH;
+    for (uint32_t k_begin = 0, k_end; k_begin < job->depth; k_begin = k_end) {
+        k_end = job->depth - k_begin < span ? job->depth : k_begin + span;
+        const uint32_t *first = job->panels + (size_t)words_of_depth(kind, k_begin) * PANEL_WIDTH;
+        for (uint32_t panel = begin; panel < end; panel++) {
+            const uint32_t *slice = first + panel * panel_words, *next;
+            for (uint32_t k = k_begin; k < k_end; k += GEMM_DEPTH, slice = next) {
+                if (k_end - k > GEMM_DEPTH)
+                    next = slice + (size_t)words_of_depth(kind, GEMM_DEPTH) * PANEL_WIDTH;
+                else if (panel + 1 < end)
+                    next = first + (panel + 1) * panel_words;
+                else
+                    next = k_end < job->depth ? job->panels + begin * panel_words +
+                                                    (size_t)words_of_depth(kind, k_end) * PANEL_WIDTH
+                                              : slice;
+                slice_columns(job, kind, panel, k, tile_begin, tile_end, slice, next);
             }
         }
     }
 }
 
 VEC_INLINE void gemm_of_kind(const gemm_job *job, const gemm_kind kind, uint32_t panel_begin,
-                             uint32_t panel_end, uint32_t row_begin, uint32_t row_end) {
-    uint32_t begin = panel_begin * PANEL_VECTORS, end = panel_end * PANEL_VECTORS;
-    if (job->rows <= TILE_ROWS)
-        stream_columns(job, kind, begin, end);
-    else
-        for (uint32_t row = row_begin; row < row_end; row += ROW_BLOCK_TILES * TILE_ROWS) {
-            uint32_t block_end =
-                row_end - row < ROW_BLOCK_TILES * TILE_ROWS ? row_end : row + ROW_BLOCK_TILES * TILE_ROWS;
-            block_columns(job, kind, begin, end, row, block_end);
-        }
+                             uint32_t panel_end, uint32_t tile_begin, uint32_t tile_end) {
+    if (job->rows <= STREAM_ROWS) {
+        stream_columns(job, kind, panel_begin * PANEL_VECTORS, panel_end * PANEL_VECTORS);
+        return;
+    }
+    uint32_t blocks = (tile_end - tile_begin + ROW_BLOCK_TILES - 1) / ROW_BLOCK_TILES;
+    for (; blocks > 0; blocks--) {
+        uint32_t block_end = tile_begin + (tile_end - tile_begin) / blocks;
+        block_columns(job, kind, panel_begin, panel_end, tile_begin, block_end);
+        tile_begin = block_end;
+    }
 }
 
-static void gemm_f32(const gemm_job *job, uint32_t panel_begin, uint32_t panel_end, uint32_t row_begin,
-                     uint32_t row_end) {
-    gemm_of_kind(job, GEMM_F32, panel_begin, panel_end, row_begin, row_end);
+static void gemm_f32(const gemm_job *job, uint32_t panel_begin, uint32_t panel_end, uint32_t tile_begin,
+                     uint32_t tile_end) {
+    gemm_of_kind(job, GEMM_F32, panel_begin, panel_end, tile_begin, tile_end);
 }
 
-static void gemm_bf16(const gemm_job *job, uint32_t panel_begin, uint32_t panel_end, uint32_t row_begin,
-                      uint32_t row_end) {
-    gemm_of_kind(job, GEMM_BF16, panel_begin, panel_end, row_begin, row_end);
+static void gemm_bf16(const gemm_job *job, uint32_t panel_begin, uint32_t panel_end, uint32_t tile_begin,
+                      uint32_t tile_end) {
+    gemm_of_kind(job, GEMM_BF16, panel_begin, panel_end, tile_begin, tile_end);
 }
 
 #if defined(__AVX512BF16__)
-static void gemm_pairs(const gemm_job *job, uint32_t panel_begin, uint32_t panel_end, uint32_t row_begin,
-                       uint32_t row_end) {
-    gemm_of_kind(job, GEMM_PAIRS, panel_begin, panel_end, row_begin, row_end);
+static void gemm_pairs(const gemm_job *job, uint32_t panel_begin, uint32_t panel_end, uint32_t tile_begin,
+                       uint32_t tile_end) {
+    gemm_of_kind(job, GEMM_PAIRS, panel_begin, panel_end, tile_begin, tile_end);
 }
 #endif
 
-static void gemm(const gemm_job *job, uint32_t panel_begin, uint32_t panel_end, uint32_t row_begin,
-                 uint32_t row_end) {
+static void gemm(const gemm_job *job, uint32_t panel_begin, uint32_t panel_end, uint32_t tile_begin,
+                 uint32_t tile_end) {
     if (job->kind == GEMM_F32)
-        gemm_f32(job, panel_begin, panel_end, row_begin, row_end);
+        gemm_f32(job, panel_begin, panel_end, tile_begin, tile_end);
     else if (job->kind == GEMM_BF16)
-        gemm_bf16(job, panel_begin, panel_end, row_begin, row_end);
+        gemm_bf16(job, panel_begin, panel_end, tile_begin, tile_end);
 #if defined(__AVX512BF16__)
     else
-        gemm_pairs(job, panel_begin, panel_end, row_begin, row_end);
+        gemm_pairs(job, panel_begin, panel_end, tile_begin, tile_end);
 #endif
 }
 

@@ -16,8 +16,9 @@
  * is one f32 weight, or two bf16 weights of consecutive k (low half first; the pair layout that vdpbf16ps
  * and AMX read, and that oneDNN calls BA16a64b2a at 64 wide).
  *
- * Activations are packed in tiles of tile_rows rows: for each block of GEMM_DEPTH k, for each tile,
- * [k][rows in tile]; for `pairs`, words of two bf16, [k / 2][rows in tile].
+ * Activations are packed in as few tiles as hold the rows, at most tile_rows in each, spread evenly: for each
+ * block of GEMM_DEPTH k, for each tile, [k][rows in tile]; for `pairs`, words of two bf16,
+ * [k / 2][rows in tile].
  *
  * An output is ((bias + y) + block sum) + block sum …, each block one chain over k: the same arithmetic
  * whatever the number of rows, so a row's result does not depend on its company.
@@ -67,15 +68,16 @@ typedef struct attention_block {
 typedef struct cpu_kernels {
     const char *name;
     uint32_t panel_width, tile_rows;
+    uint32_t stream_panels; /* panels that one row reads side by side; two rows read half as many */
     uint32_t attention_width;
     bool pairs; /* GEMM_PAIRS is there */
 
-    /* x (rows, depth) into packed_rows, for tiles [tile_begin, tile_end). */
-    void (*pack_rows)(gemm_kind kind, const float *x, uint32_t rows, uint32_t depth, uint32_t tile_begin,
-                      uint32_t tile_end, void *packed);
-    /* Columns of panels [panel_begin, panel_end) of y. */
-    void (*gemm)(const gemm_job *job, uint32_t panel_begin, uint32_t panel_end, uint32_t row_begin,
-                 uint32_t row_end);
+    /* x (rows, depth) into packed_rows: of its depth blocks × tiles, in this order, [begin, end). */
+    void (*pack_rows)(gemm_kind kind, const float *x, uint32_t rows, uint32_t depth, uint32_t begin,
+                      uint32_t end, void *packed);
+    /* Columns of panels [panel_begin, panel_end) of y, rows of tiles [tile_begin, tile_end). */
+    void (*gemm)(const gemm_job *job, uint32_t panel_begin, uint32_t panel_end, uint32_t tile_begin,
+                 uint32_t tile_end);
     /* Sum of the words at `words`: memory read as fast as it can be (bench). */
     uint32_t (*read)(const uint32_t *words, size_t count);
     /* Multiply-adds in registers, as fast as they can be; returns their flop (bench). */

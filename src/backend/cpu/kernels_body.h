@@ -10,6 +10,7 @@ static const cpu_kernels kernels_table = {
     .name = KERNELS_NAME,
     .panel_width = PANEL_WIDTH,
     .tile_rows = TILE_ROWS,
+    .stream_panels = STREAM_VECTORS / PANEL_VECTORS,
     .attention_width = TILE_VECTORS * VEC_WIDTH,
 #if defined(__AVX512BF16__)
     .pairs = true,
