@@ -28,6 +28,50 @@ PYTHON
     expect 1 "$build/examples/compose" "$model" /nonexistent
 }
 
+test_a_batch_shares_the_document() {
+    expect 0 "$build/examples/batch" "$model" "$notes/crystalton.txt" "Where is Crystalton?" \
+        "What is Crystalton known for?" "Who is the mayor of Crystalton?"
+    says out "Wernmark"
+    says out "glass"
+    python3 - <<'PYTHON'
+import re
+there, prompts, saved = map(int, re.findall(r"\d+", open("out").read().splitlines()[-1]))
+assert there > 0.4 * prompts and saved > 0, (there, prompts, saved)
+PYTHON
+    expect 1 "$build/examples/batch" "$model" /nonexistent "Who?"
+    expect 2 "$build/examples/batch"
+}
+
+test_two_answers_are_streamed_at_once() {
+    expect 0 "$build/examples/stream" "$model" "Where is Crystalton?" "What river does Crystalton stand on?"
+    python3 - <<'PYTHON'
+lines = open("out").read().split("\n")
+results = {line[0]: line[3:].split(" (stop")[0] for line in lines if line[1:3] == ": "}
+streamed = {name: "".join(line[3:] for line in lines if line.startswith(name + "| ")) for name in "12"}
+assert results == streamed and "Wernmark" in results["1"] and "Vell" in results["2"], (results, streamed)
+PYTHON
+    expect 2 "$build/examples/stream"
+    expect 1 "$build/examples/stream" /nonexistent a b
+}
+
+test_chunks_are_previewed_pinned_retained_and_removed() {
+    expect 0 "$build/examples/chunks" "$model"
+    says out "23 are there"
+    says out "Wernmark"
+    says out "Vell"
+    says out "1 pins"
+    says out "goes in 3600 s"
+    expect 1 "$build/examples/chunks" /nonexistent
+}
+
+test_tokens_are_shown_without_an_engine() {
+    expect 0 "$build/examples/tokens" "$model" "Where is Crystalton?"
+    says out "tokens: Where is Crystalton?"
+    says out '"architecture": "Qwen3ForCausalLM"'
+    expect 1 "$build/examples/tokens" /nonexistent a
+    expect 2 "$build/examples/tokens"
+}
+
 test_the_demo_script_refuses_unknown_arguments() {
     expect 2 "$sources/scripts/demo" --frobnicate
     expect 0 "$sources/scripts/demo" --help
