@@ -443,7 +443,8 @@ static cento_status run_workload(const bench_compose_options *options, const ben
         !add_figures(base, &baseline, &full, &baseline) || json_object_set(object, "cascade_off", off) != 0 ||
         json_object_set(object, "baseline", base) != 0 ||
         json_array_append(json_object_get(report, "workloads"), object) != 0 ||
-        json_object_set_new(report, "model", json_string(full.model)) != 0 ||
+        json_object_set_new(report, "model",
+                            json_string(options->geometry == NULL ? full.model : options->geometry)) != 0 ||
         json_object_set_new(report, "backend", json_string(full.backend)) != 0)
         status = error_memory(error, 0);
 done:

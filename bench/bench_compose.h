@@ -39,7 +39,7 @@ typedef struct bench_compose_options {
 bench_compose_options bench_compose_options_default(void);
 
 /* *report, a new reference: {"model", "backend", "workloads": [{"name", "mode", "requests", FIGURES,
- * "cascade_off": {FIGURES}, "baseline": {FIGURES}}]}, FIGURES being
+ * "cascade_off": {FIGURES}, "baseline": {FIGURES}}]}; the model is the folder or the geometry. FIGURES:
  *
  *   memory_savings               1 - physical / logical bytes of KV, when the requests at work held most
  *   kv_logical_bytes, kv_physical_bytes   these

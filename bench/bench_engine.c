@@ -1,7 +1,7 @@
 /* Engines for benchmarks; see bench_engine.h. */
 #include "bench/bench_engine.h"
 
-#include "model/model_config.h"
+#include "engine/engine_shape.h"
 
 static cento_status find_config(const cento_options *options, const char *geometry, model_config *config,
                                 cento_error *error) {
@@ -16,9 +16,11 @@ static cento_status find_config(const cento_options *options, const char *geomet
 
 cento_status bench_engine_open(const cento_options *options, const char *geometry, cento_engine **engine,
                                cento_error *error) {
-    if (geometry != NULL)
-        return error_set(error, CENTO_UNSUPPORTED, "geometry");
-    return cento_open(options, engine, error);
+    if (geometry == NULL)
+        return cento_open(options, engine, error);
+    model_config config;
+    TRY(find_config(options, geometry, &config, error));
+    return engine_open_shape(options, &config, engine, error);
 }
 
 cento_status bench_engine_sizes(const cento_options *options, const char *geometry, bench_model_sizes *sizes,

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "engine_shape.h"
 #include "generation.h"
 
 enum {
@@ -124,15 +125,21 @@ static cento_status name_model(const char *folder, cento_engine *engine, cento_e
     return engine->model_name == NULL ? error_memory(error, strlen(folder)) : CENTO_OK;
 }
 
-static cento_status load_model(const cento_options *options, cento_engine *engine, cento_error *error) {
+/* shape: random weights in it, in place of the folder's; NULL: the folder's. */
+static cento_status load_model(const cento_options *options, const model_config *shape, cento_engine *engine,
+                               cento_error *error) {
     const char *folder = options->model_path;
     const backend_options device_options = {.compute_dtype = engine->compute_dtype,
                                             .threads = options->threads,
                                             .deterministic = engine->deterministic};
     TRY(prompt_format_load(folder, engine->config.vocab_size, &engine->format, error));
     TRY(backend_cpu_create(&device_options, &engine->device, error));
-    TRY(decoder_load(folder, &engine->config, engine->device, engine->limits.max_batched_tokens,
-                     options->on_progress, options->on_progress_user, &engine->model, error));
+    if (shape != NULL)
+        TRY(decoder_random(&engine->config, engine->device, engine->limits.max_batched_tokens, &engine->model,
+                           error));
+    else
+        TRY(decoder_load(folder, &engine->config, engine->device, engine->limits.max_batched_tokens,
+                         options->on_progress, options->on_progress_user, &engine->model, error));
     engine->backend_name = engine->device->ops->describe(engine->device);
     engine->weight_bytes = engine->device->ops->counters(engine->device)->weight_bytes;
     return CENTO_OK;
@@ -193,11 +200,15 @@ static cento_status create_plans(cento_engine *engine, cento_error *error) {
     return some_windowed ? cascade_plan_create(&engine->plan_sizes, &engine->window_plan, error) : CENTO_OK;
 }
 
-static cento_status load(const cento_options *options, cento_engine *engine, cento_error *error) {
+static cento_status load(const cento_options *options, const model_config *shape, cento_engine *engine,
+                         cento_error *error) {
     TRY(name_model(options->model_path, engine, error));
-    TRY(model_config_load(options->model_path, &engine->config, error));
+    if (shape != NULL)
+        engine->config = *shape;
+    else
+        TRY(model_config_load(options->model_path, &engine->config, error));
     TRY(choose_limits(options, &engine->config, &engine->limits, error));
-    TRY(load_model(options, engine, error));
+    TRY(load_model(options, shape, engine, error));
     TRY(create_pool(engine, error));
     TRY(create_scheduler(engine, error));
     TRY(create_plans(engine, error));
@@ -240,14 +251,15 @@ static cento_status new_engine(const cento_options *options, cento_engine **resu
     return CENTO_OK;
 }
 
-cento_status cento_open(const cento_options *options, cento_engine **engine, cento_error *error) {
+cento_status engine_open_shape(const cento_options *options, const model_config *shape, cento_engine **engine,
+                               cento_error *error) {
     if (options == NULL || engine == NULL)
         return error_set(error, CENTO_INVALID_ARGUMENT, "%s is NULL", options == NULL ? "options" : "engine");
     uint64_t start_ns = clock_now_ns();
     cento_engine *fresh = NULL;
     TRY(check_options(options, error));
     TRY(new_engine(options, &fresh, error));
-    cento_status status = load(options, fresh, error);
+    cento_status status = load(options, shape, fresh, error);
     fresh->load_ms = clock_ms_since(start_ns);
     if (status == CENTO_OK)
         status = engine_start(fresh, error);
@@ -257,6 +269,10 @@ cento_status cento_open(const cento_options *options, cento_engine **engine, cen
     }
     *engine = fresh;
     return CENTO_OK;
+}
+
+cento_status cento_open(const cento_options *options, cento_engine **engine, cento_error *error) {
+    return engine_open_shape(options, NULL, engine, error);
 }
 
 void cento_close(cento_engine *engine) {

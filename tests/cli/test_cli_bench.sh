@@ -104,6 +104,11 @@ test_bench_compose_counts_what_is_shared_and_that_answers_are_the_same() {
     expect 0 "$cento" bench compose --workload few-shot --requests 2 --prefix-tokens 64 --new-tokens 2
     says out "few-shot"
     lacks out "agents"
+    expect 0 "$cento" bench compose --geometry tiny --workload few-shot --requests 2 --prefix-tokens 64 \
+        --new-tokens 2 --json
+    check 'a["model"] == "tiny" and a["workloads"][0]["answers_differing"] == 0'
+    expect 1 "$cento" bench compose --geometry enormous
+    says err "enormous"
 }
 
 test_bench_compose_says_what_does_not_fit() {
