@@ -77,7 +77,7 @@ typedef struct scheduler_options { /* max_sequences <= max_batched_tokens: whoev
 
 /* Rows of one forward pass; memory is the scheduler's and valid until the next call of step(). */
 typedef struct cascade_step {
-    uint32_t row_count; /* 0: nothing to compute; there may be completed or failed ones */
+    uint32_t row_count; /* 0: nothing to compute; there may be copies, completed and failed ones */
     int32_t *tokens;
     uint32_t *positions;
     uint32_t *kv_slots;
@@ -85,7 +85,7 @@ typedef struct cascade_step {
     uint32_t group_count;
     kv_span *spans;
     uint32_t span_count; /* grows with what is admitted: the caller sees that its plan has room */
-    kv_copy *copies;     /* to be executed first, in this order */
+    kv_copy *copies;     /* to be executed first, in this order; also where no rows follow */
     uint32_t copy_count;
     uint32_t *logit_rows;               /* rows after which a token is to be sampled, */
     cascade_sequence **logit_sequences; /* and for whom; ends with accept or remove for each */

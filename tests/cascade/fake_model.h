@@ -448,7 +448,7 @@ static inline bool fake_step(fake_model *model) {
     if (model->check_every > 0 && model->steps % model->check_every == 0)
         ASSERT_OK(cascade_scheduler_check(model->scheduler, &error));
     fake_take_failed(model, &step);
-    if (step.row_count > 0)
+    if (step.row_count + step.copy_count > 0)
         fake_forward(model, &step);
     cascade_scheduler_computed(model->scheduler, &step, true);
     fake_sample_step(model, &step);

@@ -501,7 +501,7 @@ static void a_failed_allocation_loses_at_most_the_request_at_hand(void **state) 
                 continue;
             }
             fake_take_failed(&model, &step);
-            if (step.row_count > 0)
+            if (step.row_count + step.copy_count > 0)
                 fake_forward(&model, &step);
             cascade_scheduler_computed(model.scheduler, &step, true);
             fake_sample_step(&model, &step);
@@ -592,7 +592,7 @@ static void a_failure_is_told_even_if_the_step_found_no_memory(void **state) {
                 continue;
             }
             fake_take_failed(&model, &step);
-            if (step.row_count > 0)
+            if (step.row_count + step.copy_count > 0)
                 fake_forward(&model, &step);
             cascade_scheduler_computed(model.scheduler, &step, true);
             fake_sample_step(&model, &step);
