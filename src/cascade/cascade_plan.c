@@ -517,7 +517,7 @@ static void draft_shared(cascade_plan *plan, uint32_t heads_per_kv) {
         stats->tokens[level] += keys;
         stats->keys_read_unshared += read;
         stats->keys_read += read;
-        if (levels == 1 || use->view_count < 2 || (levels == 2 && level != 0))
+        if (levels == 1 || level == 2 || use->view_count < 2 || (levels == 2 && level != 0))
             continue;
         if (sharing_pays(plan, cell, use, heads_per_kv) &&
             draft_add(plan, cell, use->view_count, use->row_count, heads_per_kv)) {

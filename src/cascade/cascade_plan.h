@@ -24,9 +24,9 @@
  * sharing, one without, and any number of threads give the same bits, and with `continues` on neighbouring
  * runs of an exact path also any cutting of that path into runs does.
  *
- * A view with so many rows that they fill tiles of their own gains nothing by sharing (reading the keys is
- * not what costs) and is kept private; so is a cell whose saved reads cost less than a task does
- * (plan_costs).
+ * A cell that only one group reads, even twice, is not shared. A view with so many rows that they fill tiles
+ * of their own gains nothing by sharing (reading the keys is not what costs) and is kept private; so is a
+ * cell whose saved reads cost less than a task does (plan_costs).
  *
  * Fixed capacity, sized at creation: building allocates nothing and fails only if the capacity is exceeded.
  * No arithmetic on tensors; engine thread only. The backend runs it: see backend.h, `attention`.

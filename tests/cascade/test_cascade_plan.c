@@ -121,6 +121,26 @@ static void levels_bound_what_is_shared(void **state) {
     }
 }
 
+static void a_chunk_that_only_one_sequence_has_twice_is_not_shared(void **state) {
+    (void)state;
+    const row_group group = {0, 1, 0, 2};
+    const kv_span spans[] = {span_of(DOC_A, 0, 300, 0), span_of(DOC_A, 0, 300, 300)};
+    const uint32_t position = 700;
+    const plan_input input = {.groups = &group,
+                              .group_count = 1,
+                              .spans = spans,
+                              .span_count = 2,
+                              .positions = &position,
+                              .row_count = 1,
+                              .heads_per_kv = 1};
+    cascade_plan *plan = plan_new(usual_options());
+    build(plan, &input);
+    assert_int_equal(plan->cell_count, 1);
+    assert_int_equal(plan->task_count, 0);
+    assert_int_equal(plan->stats.keys_read, plan->stats.keys_read_unshared);
+    cascade_plan_free(plan);
+}
+
 static void a_cell_is_shared_only_if_that_saves_more_than_it_costs(void **state) {
     (void)state;
     kv_span spans[9];
@@ -530,6 +550,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_cell_that_several_groups_read_is_one_task),
         cmocka_unit_test(levels_bound_what_is_shared),
+        cmocka_unit_test(a_chunk_that_only_one_sequence_has_twice_is_not_shared),
         cmocka_unit_test(a_cell_is_shared_only_if_that_saves_more_than_it_costs),
         cmocka_unit_test(rows_that_fill_a_tile_stay_private),
         cmocka_unit_test(a_chunk_whose_head_is_computed_again_is_shared_from_the_next_cell_on),

@@ -13,7 +13,8 @@
 
 #include "gemm_body.h"
 
-#define KEYS ATTENTION_KEYS
+#define KEYS     ATTENTION_KEYS
+#define FEW_ROWS TILE_ROWS /* up to so many, widening on the way costs less than widening once */
 
 VEC_INLINE vu vu_zero(void) {
     return (vu)vf_zero();
@@ -171,26 +172,50 @@ VEC_INLINE void score_tile(const int rows, const int vectors, const attention_ti
             vf_store(tile->scores + r * KEYS + key + v * VEC_WIDTH, sum[r][v]);
 }
 
+/* What a tile of rows fetches of the next block while its scores are computed. One tile alone: its values,
+ * half before and half after. Several: keys and values [begin, end), in equal shares for each step over this
+ * block's keys, since a core has only so many loads under way. */
+typedef struct fetch_part {
+    const attention_block *next; /* NULL: nothing */
+    bool alone;
+    uint32_t begin, end;
+} fetch_part;
+
+VEC_INLINE void fetch_share(const attention_tile *tile, const fetch_part *part, uint32_t key, uint32_t step) {
+    if (part->next == NULL || part->alone)
+        return;
+    uint32_t size = part->end - part->begin;
+    uint32_t begin = part->begin + size * key / KEYS, end = part->begin + size * (key + step) / KEYS;
+    prefetch_rows(tile, part->next->key_rows, begin, end);
+    prefetch_rows(tile, part->next->value_rows, begin, end);
+}
+
 /* Scores of all keys for the rows of one tile. Fewer rows take more vectors at a time, so that enough sums
  * are under way. */
 VEC_INLINE void score_rows(const attention_tile *tile, const bool paired, const float *query, uint32_t rows,
-                           uint32_t count, const attention_block *next) {
+                           uint32_t count, const fetch_part *part) {
     uint32_t key = 0;
-    if (next != NULL)
-        prefetch_rows(tile, next->value_rows, 0, count / 2);
+    bool halves = part->next != NULL && part->alone;
+    if (halves)
+        prefetch_rows(tile, part->next->value_rows, 0, KEYS / 2);
     if (rows == 1)
-        for (; key + 8 * VEC_WIDTH <= count; key += 8 * VEC_WIDTH)
+        for (; key + 8 * VEC_WIDTH <= count; key += 8 * VEC_WIDTH) {
+            fetch_share(tile, part, key, 8 * VEC_WIDTH);
             score_tile(1, 8, tile, paired, query, key);
+        }
     if (rows == 2)
-        for (; key + 4 * VEC_WIDTH <= count; key += 4 * VEC_WIDTH)
+        for (; key + 4 * VEC_WIDTH <= count; key += 4 * VEC_WIDTH) {
+            fetch_share(tile, part, key, 4 * VEC_WIDTH);
             score_tile(2, 4, tile, paired, query, key);
+        }
     for (; key < count; key += TILE_VECTORS * VEC_WIDTH) {
+        fetch_share(tile, part, key, TILE_VECTORS * VEC_WIDTH);
 #define SCORE_TILE(rows) score_tile(rows, TILE_VECTORS, tile, paired, query, key)
         TILE_ROWS_SWITCH(rows, SCORE_TILE)
 #undef SCORE_TILE
     }
-    if (next != NULL)
-        prefetch_rows(tile, next->value_rows, count / 2, count);
+    if (halves)
+        prefetch_rows(tile, part->next->value_rows, KEYS / 2, KEYS);
 }
 
 /* out · keep + weights · V for some columns. `pages`: V as it stands in the pages, in bf16; else `values`. */
@@ -250,12 +275,13 @@ VEC_INLINE void output_rows(const attention_tile *tile, const char *const *pages
 #define APART static __attribute__((noinline)) void
 
 APART scores_of_many(const attention_tile *tile, const float *query, uint32_t rows, uint32_t count,
-                     const attention_block *next) {
-    score_rows(tile, false, query, rows, count, next);
+                     const fetch_part *part) {
+    score_rows(tile, false, query, rows, count, part);
 }
 
-APART scores_of_few(const attention_tile *tile, uint32_t count, const attention_block *next) {
-    score_rows(tile, true, tile->queries, tile->rows, count, next);
+APART scores_of_few(const attention_tile *tile, const float *query, uint32_t rows, uint32_t count,
+                    const fetch_part *part) {
+    score_rows(tile, true, query, rows, count, part);
 }
 
 APART output_of_many(const attention_tile *tile, uint32_t rows, uint32_t keys, const float *keep,
@@ -263,8 +289,9 @@ APART output_of_many(const attention_tile *tile, uint32_t rows, uint32_t keys, c
     output_rows(tile, NULL, rows, keys, keep, out);
 }
 
-APART output_of_few(const attention_tile *tile, const char *const *pages, uint32_t keys, const float *keep) {
-    output_rows(tile, pages, tile->rows, keys, keep, tile->out);
+APART output_of_few(const attention_tile *tile, const char *const *pages, uint32_t rows, uint32_t keys,
+                    const float *keep, float *out) {
+    output_rows(tile, pages, rows, keys, keep, out);
 }
 #undef APART
 
@@ -305,32 +332,30 @@ static float softmax_row(float *scores, uint32_t count, int32_t begin, int32_t e
     return keep[0];
 }
 
-/* One tile of rows needs K and V once: V is read where it stands, K is only transposed. The sums are the same
- * as for many rows, bit for bit. */
-static void attend_few(attention_tile *tile, const attention_block *block, const attention_block *next,
-                       uint32_t count, const int32_t *seen_begin, const int32_t *seen_end) {
-    float keep[TILE_ROWS];
-    load_keys(tile, block->key_rows, count, true, next);
-    scores_of_few(tile, count, next);
-    for (uint32_t r = 0; r < tile->rows; r++)
-        keep[r] = softmax_row(tile->scores + r * KEYS, count, seen_begin[r], seen_end[r], &tile->maximum[r],
-                              &tile->total[r]);
-    output_of_few(tile, block->value_rows, block->keys, keep);
-}
-
-static void attend_many(attention_tile *tile, const attention_block *block, const attention_block *next,
-                        uint32_t count, const int32_t *seen_begin, const int32_t *seen_end) {
-    load_keys(tile, block->key_rows, count, false, next);
-    load_values(tile, block->value_rows, block->keys);
+/* `few` rows: V is read where it stands and K only transposed, both widened on the way to the products. For
+ * many they are widened once. The sums are the same, bit for bit. */
+static void attend_rows(attention_tile *tile, const attention_block *block, const attention_block *next,
+                        uint32_t count, const int32_t *seen_begin, const int32_t *seen_end, bool few) {
+    bool alone = tile->rows <= TILE_ROWS;
+    load_keys(tile, block->key_rows, count, few, alone ? next : NULL);
+    if (!few)
+        load_values(tile, block->value_rows, block->keys);
     for (uint32_t row = 0; row < tile->rows; row += TILE_ROWS) {
         uint32_t rows = tile->rows - row < TILE_ROWS ? tile->rows - row : TILE_ROWS;
-        float keep[TILE_ROWS];
-        scores_of_many(tile, tile->queries + (size_t)row * tile->head_dim, rows, count,
-                       row == 0 ? next : NULL);
+        const float *query = tile->queries + (size_t)row * tile->head_dim;
+        float keep[TILE_ROWS], *out = tile->out + (size_t)row * tile->dim_padded;
+        const fetch_part part = {next, alone, KEYS * row / tile->rows, KEYS * (row + rows) / tile->rows};
+        if (few)
+            scores_of_few(tile, query, rows, count, &part);
+        else
+            scores_of_many(tile, query, rows, count, &part);
         for (uint32_t r = 0; r < rows; r++)
             keep[r] = softmax_row(tile->scores + r * KEYS, count, seen_begin[row + r], seen_end[row + r],
                                   &tile->maximum[row + r], &tile->total[row + r]);
-        output_of_many(tile, rows, block->keys, keep, tile->out + (size_t)row * tile->dim_padded);
+        if (few)
+            output_of_few(tile, block->value_rows, rows, block->keys, keep, out);
+        else
+            output_of_many(tile, rows, block->keys, keep, out);
     }
 }
 
@@ -338,10 +363,8 @@ static void attend_block(attention_tile *tile, const attention_block *block, con
                          const int32_t *seen_begin, const int32_t *seen_end) {
     const uint32_t width = TILE_VECTORS * VEC_WIDTH;
     uint32_t count = (block->keys + width - 1) / width * width;
-    if (tile->rows <= TILE_ROWS && tile->bf16 && tile->dim_padded == tile->head_dim)
-        attend_few(tile, block, next, count, seen_begin, seen_end);
-    else
-        attend_many(tile, block, next, count, seen_begin, seen_end);
+    bool few = tile->rows <= FEW_ROWS && tile->bf16 && tile->dim_padded == tile->head_dim;
+    attend_rows(tile, block, next, count, seen_begin, seen_end, few);
 }
 
 static void fold_state(uint32_t dim_padded, float from_maximum, float from_total, const float *from_out,
