@@ -480,16 +480,18 @@ static cento_status fill_alone(cento_generation *generation, context_chunk *chun
 
 cento_status generation_create_alone(cento_engine *engine, context_chunk *chunk, cento_generation **result,
                                      cento_error *error) {
-    cento_generation *fresh;
-    TRY(new_generation(engine, &fresh, error));
-    cento_status status = fill_alone(fresh, chunk, error);
+    cento_generation *fresh = NULL;
+    cento_status status = new_generation(engine, &fresh, error);
+    if (status == CENTO_OK)
+        status = fill_alone(fresh, chunk, error);
     if (status == CENTO_OK) {
         fresh->chunks[0] = chunk;
         *result = fresh;
-    } else {
-        chunk_registry_release(engine->registry, chunk);
-        generation_release(fresh);
+        return CENTO_OK;
     }
+    chunk_registry_release(engine->registry, chunk);
+    if (fresh != NULL)
+        generation_release(fresh);
     return status;
 }
 

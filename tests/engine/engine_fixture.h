@@ -39,6 +39,8 @@ static inline void assert_whole(cento_engine *engine) {
     ASSERT_OK(chunk_registry_check(engine->registry, &error));
     ASSERT_OK(prefix_tree_check(engine->tree, &error));
     assert_int_equal(engine->registry->detached_count, 0);
+    for (const context_chunk *chunk = engine->registry->all_chunks; chunk != NULL; chunk = chunk->next)
+        assert_int_equal(chunk->refs, 0);
     assert_int_equal(stats.pages_sequence, 0);
     assert_int_equal(stats.pages_chunk_used, 0);
     assert_int_equal(stats.requests_waiting + stats.requests_running, 0);
