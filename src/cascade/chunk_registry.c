@@ -482,6 +482,8 @@ void chunk_registry_read_stats(chunk_registry *registry, chunk_registry_stats *s
     stats->kv_states = registry->kv_count;
     for (int kind = 0; kind < CHUNK_KINDS; kind++)
         stats->kv_bytes_by_kind[kind] = registry->pages_by_kind[kind] * registry->options.page_bytes;
+    stats->pages_free = registry->pages->counts[PAGE_FREE];
+    stats->pages_sequence = registry->pages->counts[PAGE_SEQUENCE];
     stats->pages_chunk_unused = registry->pages_unused;
     stats->pages_chunk_used = registry->pages->counts[PAGE_CHUNK] - registry->pages_unused;
     stats->metadata_bytes = metadata_bytes(registry);

@@ -41,6 +41,7 @@ typedef struct chunk_registry_stats {
     uint64_t kv_hits, kv_misses;                   /* KV that was looked for: there, or not */
     uint64_t evictions, expirations;               /* of KV and of chunks; not what a caller removed */
     uint64_t kv_bytes_by_kind[CHUNK_KINDS];        /* by cento_kind */
+    uint32_t pages_free, pages_sequence;           /* of the pool */
     uint32_t pages_chunk_used, pages_chunk_unused; /* of the pool's chunk pages: somebody uses them, or not */
     uint64_t metadata_bytes; /* ids, tables, tokens, nodes: what managing the KV costs */
 } chunk_registry_stats;

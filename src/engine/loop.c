@@ -594,8 +594,9 @@ static bool step_once(cento_engine *engine) {
     note_admissions(engine);
     for (uint32_t i = 0; i < step.failed_count; i++)
         end_removed(step.failed[i]->user, step.failure.status, &step.failure);
-    bool busy = step.row_count > 0 || step.failed_count > 0 || step.completed_count > 0;
-    if (step.row_count > 0 || step.completed_count > 0 || step.copy_count > 0)
+    bool computes = step.row_count > 0 || step.completed_count > 0 || step.copy_count > 0;
+    bool busy = computes || step.failed_count > 0;
+    if (computes)
         run_step(engine, &step);
     check_invariants(engine);
     if (busy)

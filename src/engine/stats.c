@@ -24,8 +24,6 @@ void engine_update_stats(cento_engine *engine) {
     if (engine->finished != NULL)
         engine_count_scheduled(engine);
     counted->forward_tokens = engine->device->ops->counters(engine->device)->forward_tokens;
-    /* only this thread gives sequences pages and takes them */
-    counted->pages_sequence = engine->pages->counts[PAGE_SEQUENCE];
     pthread_mutex_lock(&engine->lock);
     engine->snapshot = *counted;
     pthread_mutex_unlock(&engine->lock);
@@ -41,8 +39,8 @@ static void add_registry(cento_engine *engine, cento_stats *stats) {
     stats->pages_total = engine->limits.page_count;
     stats->pages_chunk_used = held.pages_chunk_used;
     stats->pages_chunk_unused = held.pages_chunk_unused;
-    stats->pages_free =
-        stats->pages_total - stats->pages_sequence - held.pages_chunk_used - held.pages_chunk_unused;
+    stats->pages_free = held.pages_free;
+    stats->pages_sequence = held.pages_sequence;
     stats->metadata_bytes = held.metadata_bytes;
     stats->chunks = held.chunks;
     stats->chunks_pinned = held.chunks_pinned;
