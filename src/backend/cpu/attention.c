@@ -335,9 +335,9 @@ static void locate_block(const attention_job *job, const plan_cell *cell, uint32
             block->value_rows[i] = value;
         }
     }
-    for (uint32_t i = keys; i < ATTENTION_KEYS; i++) {
-        block->key_rows[i] = block->key_rows[keys - 1];
-        block->value_rows[i] = block->value_rows[keys - 1];
+    for (uint32_t i = keys, last = keys > 0 ? keys - 1 : 0; i < ATTENTION_KEYS; i++) {
+        block->key_rows[i] = block->key_rows[last];
+        block->value_rows[i] = block->value_rows[last];
     }
 }
 
