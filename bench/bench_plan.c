@@ -108,11 +108,11 @@ static cento_status measure(plan_bench *bench, bool cold, double *median_us, cen
     double *us = mem_alloc(repetitions, sizeof *us);
     if (us == NULL)
         return error_memory(error, repetitions * sizeof *us);
-    volatile uint64_t sum = 0;
+    const volatile uint64_t *other = bench->other; /* every line of it is read */
     cento_status status = CENTO_OK;
     for (uint32_t i = 0; i < repetitions && status == CENTO_OK; i++) {
         for (size_t k = 0; cold && k < OTHER_BYTES / sizeof *bench->other; k += 8)
-            sum += bench->other[k];
+            (void)other[k];
         uint64_t start = clock_now_ns();
         status = cascade_plan_build(bench->plan, &bench->input, error);
         us[i] = (double)(clock_now_ns() - start) * 1e-3;
