@@ -686,6 +686,7 @@ static void bad_settings_are_refused_by_name(void **state) {
     REFUSED("stop string 0 is empty", request.stop = empty; request.stop_count = 1);
     REFUSED("stop string 0 is not valid UTF-8", request.stop = invalid; request.stop_count = 1);
     REFUSED("stop is NULL", request.stop_count = 1);
+    REFUSED("the salt is not valid UTF-8", request.salt = "\xFF");
     REFUSED("stop_tokens is NULL", request.stop_token_count = 1);
     tiny_close(engine);
 }
@@ -732,6 +733,19 @@ static void bad_options_are_refused_by_name(void **state) {
     NOT_OPENED(CENTO_INVALID_ARGUMENT, "kv_pool_tokens", options.kv_pool_tokens = UINT64_MAX);
     NOT_OPENED(CENTO_INVALID_ARGUMENT, "max_batched_tokens", options.max_batched_tokens = 1 << 30);
     NOT_OPENED(CENTO_INVALID_ARGUMENT, "compute_dtype", options.compute_dtype = (cento_dtype)9);
+    NOT_OPENED(CENTO_INVALID_ARGUMENT, "kv_dtype is 9", options.kv_dtype = (cento_kv_dtype)9);
+    NOT_OPENED(CENTO_INVALID_ARGUMENT, "kv_pool_tokens is 16, expected at least two pages",
+               options.kv_pool_tokens = 16);
+    NOT_OPENED(CENTO_INVALID_ARGUMENT, "max_sequences is 4097, expected at most 4096",
+               options.max_sequences = 4097);
+    NOT_OPENED(CENTO_INVALID_ARGUMENT, "max_waiting is 4294967295", options.max_waiting = UINT32_MAX);
+    NOT_OPENED(CENTO_INVALID_ARGUMENT, "max_cascade_levels is 4", options.max_cascade_levels = 4);
+    NOT_OPENED(CENTO_INVALID_ARGUMENT, "chunk_page_ratio is 1", options.chunk_page_ratio = 1);
+    NOT_OPENED(CENTO_INVALID_ARGUMENT, "chunk_page_ratio is -0.5", options.chunk_page_ratio = -0.5);
+    NOT_OPENED(CENTO_INVALID_ARGUMENT, "chunk_page_ratio is nan", options.chunk_page_ratio = NAN);
+    NOT_OPENED(CENTO_INVALID_ARGUMENT, "chunk_registry_size is 4294967295",
+               options.chunk_registry_size = UINT32_MAX);
+    NOT_OPENED(CENTO_INVALID_ARGUMENT, "threads is 5000", options.threads = 5000);
 }
 
 static void a_model_with_changing_frequencies_allows_only_exact(void **state) {

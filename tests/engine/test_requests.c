@@ -257,6 +257,61 @@ static void larger_priorities_go_first(void **state) {
     tiny_close(engine);
 }
 
+/* ------------------------------------------------------- metrics ---- */
+
+static void metrics_add_up_while_requests_run_and_when_none_does(void **state) {
+    (void)state;
+    cento_options options = tiny_options(&model);
+    options.max_sequences = 3;
+    cento_engine *engine;
+    ASSERT_OK(cento_open(&options, &engine, &error));
+    cento_request request = plain_request(40);
+    cento_generation *generations[5];
+    request.on_ready = dawdle;
+    for (int i = 0; i < 5; i++)
+        generations[i] = submit(engine, &request);
+    uint64_t steps = 0;
+    for (int i = 0; i < 50; i++) {
+        cento_stats stats = stats_of(engine);
+        assert_int_equal(stats.pages_free + stats.pages_chunk_used + stats.pages_chunk_unused +
+                             stats.pages_sequence,
+                         stats.pages_total);
+        assert_true(stats.requests_running <= 3 && stats.requests_waiting + stats.requests_running <= 5);
+        assert_true(stats.kv_physical_bytes <= stats.kv_pool_bytes);
+        assert_true(stats.kv_logical_bytes <= stats.kv_logical_bytes_peak && stats.steps >= steps);
+        assert_true(stats.memory_savings < 1 && stats.memory_savings_peak < 1);
+        steps = stats.steps;
+        little_sleep(1000000);
+    }
+    cento_stats during = stats_of(engine);
+    assert_true(during.kv_logical_bytes_peak > during.kv_physical_bytes_at_peak);
+    uint32_t prompt_tokens = 0, cached_tokens = 0;
+    for (int i = 0; i < 5; i++) {
+        cento_result *result = result_of(generations[i]);
+        prompt_tokens += result->usage.prompt_tokens;
+        cached_tokens += result->usage.cached_tokens;
+        assert_true(result->timing.ttft_ms >= result->timing.queue_ms);
+        assert_true(result->timing.decode_ms > 0 && result->timing.decode_tokens_per_s > 0);
+        cento_result_free(result);
+    }
+    cento_stats after = stats_of(engine);
+    assert_int_equal(after.requests_running + after.requests_waiting, 0);
+    assert_int_equal(after.requests_finished, 5);
+    assert_int_equal(after.prompt_tokens, prompt_tokens);
+    assert_int_equal(after.cached_tokens, cached_tokens);
+    assert_int_equal(after.completion_tokens, 5 * 40);
+    assert_int_equal(after.kv_logical_bytes + after.kv_physical_bytes, 0);
+    assert_true(after.memory_savings == 0 && after.memory_savings_peak > 0.3);
+    assert_true(after.step_ms > 0 && after.attention_plan_ms > 0 && after.sample_ms > 0);
+    assert_true(after.attention_plan_ms + after.sample_ms <= after.step_ms);
+    assert_true(after.metadata_bytes > 0 && after.metadata_bytes < after.kv_pool_bytes / 2);
+    assert_true(after.level_rows[2] > 0 && after.level_tokens[2] > 0);
+    assert_non_null(strstr(after.backend, "cpu"));
+    assert_string_equal(after.model_name, "requests");
+    assert_quiet(engine);
+    tiny_close(engine);
+}
+
 /* ------------------------------------------------------- ends ---- */
 
 static void a_request_is_cancelled_in_every_state(void **state) {
@@ -589,6 +644,7 @@ int main(void) {
         cmocka_unit_test(a_batch_larger_than_the_queue_is_run_to_its_end),
         cmocka_unit_test(cancelling_the_engine_ends_a_batch_what_is_not_submitted_included),
         cmocka_unit_test(larger_priorities_go_first),
+        cmocka_unit_test(metrics_add_up_while_requests_run_and_when_none_does),
         cmocka_unit_test(a_request_is_cancelled_in_every_state),
         cmocka_unit_test(a_request_may_be_freed_in_every_state),
         cmocka_unit_test(a_false_from_on_delta_cancels),
