@@ -272,19 +272,25 @@ test_options_that_do_not_go_together_are_refused() {
     says err "--resume goes with --output FILE"
 }
 
-# a pipe that stays open: results come as soon as they are there, not at the end
+# a pipe that stays open: results come as soon as they are there, so that later lines can build on them
 test_results_come_while_lines_still_do() {
     mkfifo lines
     "$cento" run --batch - <lines >out 2>err &
-    local run=$! status=0
+    local run=$! status=0 output
     exec 3>lines
-    printf '{"id": 1, "query": "Where?", "max_tokens": 1}\n' >&3
+    printf '{"id": 1, "chunks": [{"file": "%s"}], "query": "Where is Crystalton?", "retain": "answer"}\n' \
+        "$notes/crystalton.txt" >&3
     for _ in $(seq 600); do [ ! -s out ] || break; sleep 0.1; done
     [ "$(wc -l <out)" = 1 ] || fail "no result before the end of the lines"
-    printf '{"id": 2, "query": "Where?", "max_tokens": 1}' >&3
+    check 're.fullmatch("[0-9a-f]{64}", a["output_id"])'
+    output=$(python3 -c 'import json; print(json.load(open("out"))["output_id"])')
+    printf '{"id": 2, "pieces": [{"kind": "query", "text": "Where?"}, {"kind": "output", "chunk": "%s"}, ' "$output" >&3
+    printf '{"kind": "query", "text": "Where is that?"}], "max_tokens": 1}' >&3
     exec 3>&-
     wait $run || status=$?
-    [ "$status" = 0 ] && [ "$(wc -l <out)" = 2 ]
+    [ "$status" = 0 ] || fail "exit status $status: $(head -c 300 err)"
+    collect out answers
+    check 'len(a) == 2 and [s["content_id"] for s in a[1]["segments"] if s["kind"] == "output"] == [a[0]["output_id"]]' answers
 }
 
 # interrupt SIGNAL STATUS: a batch of one short and one endless answer, ended by the signal after the first
