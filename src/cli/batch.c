@@ -264,10 +264,12 @@ static void append_rate(const batch *run, strbuf *text) {
     strbuf_puts(text, " tokens/s");
 }
 
-static void append_savings(const batch *run, strbuf *text) {
+/* Nothing where nothing is shared: pages that are not full would make it less than nothing. */
+static void append_savings(const batch *run, const char *before, strbuf *text) {
     cento_stats stats;
     cento_engine_stats(run->engine, &stats);
-    strbuf_printf(text, "%.0f %% of KV saved", 100 * stats.memory_savings_peak);
+    if (stats.memory_savings_peak >= 0.005)
+        strbuf_printf(text, "%s%.0f %% of KV saved", before, 100 * stats.memory_savings_peak);
 }
 
 /* "450/1,000  1,234 tokens/s  2:31 left  78 % of KV saved" */
@@ -289,8 +291,7 @@ static void describe_progress(void *user, strbuf *text) {
                         clock_ms_since(run->started_ns) * 1e-3 / (double)ended * (double)(run->total - done));
         strbuf_puts(text, " left");
     }
-    strbuf_puts(text, "  ");
-    append_savings(run, text);
+    append_savings(run, "  ", text);
 }
 
 static void show_progress(batch *run) {
@@ -315,8 +316,7 @@ static void show_summary(const batch *run) {
     }
     strbuf_printf(&text, " in %.1f s, ", clock_ms_since(run->started_ns) * 1e-3);
     append_rate(run, &text);
-    strbuf_puts(&text, ", ");
-    append_savings(run, &text);
+    append_savings(run, ", ", &text);
     if (!text.failed)
         fprintf(stderr, "%s%s%s\n", style(stderr, STYLE_DIM), text.data, style(stderr, STYLE_PLAIN));
     strbuf_free(&text);
