@@ -107,8 +107,9 @@ typedef enum cento_kv_dtype {
 } cento_kv_dtype;
 
 typedef struct cento_options {
-    const char *model_path;      /* a Hugging Face folder (config.json, *.safetensors, tokenizer.json, …) */
-    const char *device;          /* "auto" or "cpu" */
+    const char *model_path; /* a Hugging Face folder (config.json, *.safetensors, tokenizer.json, …) */
+    const char
+        *device; /* "cpu", "cuda", "cuda:N" (the Nth GPU), or "auto": a GPU if one serves, else the CPU */
     cento_dtype compute_dtype;   /* of the matrix products */
     cento_kv_dtype kv_dtype;     /* of what the pages hold */
     uint32_t context_tokens_max; /* longest prompt + answer; 0: the model's own limit, at most 8192 */
@@ -133,10 +134,13 @@ typedef struct cento_options {
                          * last bits */
 
     /* memory */
-    double chunk_page_ratio;      /* what of the pool chunks may hold for certain; 0: the default, 0.5 */
-    bool chunk_page_borrow;       /* either side may use what the other does not; default true */
-    uint32_t chunk_registry_size; /* chunks registered at a time; 0: the default, 1000 */
-    uint64_t chunk_bytes_max;     /* KV kept for chunks that no request uses; 0: as much as the pool holds */
+    double chunk_page_ratio;       /* what of the pool chunks may hold for certain; 0: the default, 0.5 */
+    bool chunk_page_borrow;        /* either side may use what the other does not; default true */
+    uint32_t chunk_registry_size;  /* chunks registered at a time; 0: the default, 1000 */
+    uint64_t chunk_bytes_max;      /* KV kept for chunks that no request uses; 0: as much as the pool holds */
+    double gpu_memory_utilization; /* of a GPU's memory what weights, KV and workspaces may take together; 0:
+                                    * the default, 0.9. Without kv_pool_tokens the pool takes what is left of
+                                    * it, up to what max_sequences contexts need twice */
 
     cento_progress_fn on_progress; /* may be NULL */
     void *on_progress_user;

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "backend/backend.h"
 #include "base/file.h"
 
 static const char *formatted_path(const char *folder, const char *relative) {
@@ -35,6 +36,32 @@ const char *shared_data_path(const char *relative) {
         return path;
     printf("skipped: no test data (%s)\n", path);
     return NULL;
+}
+
+const char *test_device(void) {
+    const char *name = getenv("CENTO_TEST_DEVICE");
+    return name == NULL || name[0] == '\0' ? "cpu" : name;
+}
+
+bool test_on_gpu(void) {
+    return strncmp(test_device(), "cuda", 4) == 0;
+}
+
+void test_device_needed(void) {
+    static bool serves;
+    cento_error error;
+    backend *device;
+    const backend_options options = {.threads = 1};
+    if (serves || !test_on_gpu())
+        return;
+    cento_status status = backend_create(test_device(), &options, &device, &error);
+    if (status == CENTO_UNSUPPORTED) {
+        print_message("skipped: %s\n", error.message);
+        skip();
+    }
+    ASSERT_OK(status);
+    device->ops->destroy(device);
+    serves = true;
 }
 
 static char temporary_path[64];

@@ -4,6 +4,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,6 +35,11 @@ const char *source_path(const char *relative);
 /* A file of the shared test data (vocabularies, chat templates): CENTO_TEST_DATA, else ../shared/data beside
  * the source tree; NULL when there is none: the test then says "skipped: no test data" and calls skip(). */
 const char *shared_data_path(const char *relative);
+/* The device that tests of backend, model and engine run on: CENTO_TEST_DEVICE, else "cpu". */
+const char *test_device(void);
+bool test_on_gpu(void);
+/* Skips the test, and says why, where that device does not serve. */
+void test_device_needed(void);
 /* A fresh temporary folder, removed at exit. */
 const char *temporary_folder(void);
 void write_file(const char *path, const void *data, size_t bytes);

@@ -1,11 +1,14 @@
 /*
  * backend.h: the boundary between the model's forward pass and the machine. One table of operations;
- * cpu/ fills it in (later cuda/ as well). The decoder (src/model/decoder.c) calls nothing else, and knows
- * no instruction set.
+ * cpu/ and cuda/ fill it in. The decoder (src/model/decoder.c) calls nothing else, and knows no instruction
+ * set.
  *
  * Activations are f32, row-major (rows, width), in memory from `alloc` (device memory, for a device).
  * Matrices and the KV pool are opaque: the backend packs weights once, in the layout it likes, and they
  * are then held once. Only the engine thread calls a backend; parallelism is inside.
+ *
+ * A device runs behind its caller: operations that return nothing, and launches that fail later, show in the
+ * status of an operation that follows, at the latest of `read`.
  */
 #ifndef CENTO_BACKEND_BACKEND_H
 #define CENTO_BACKEND_BACKEND_H
@@ -36,6 +39,8 @@ typedef struct backend_options {
     /* The bits of a row never depend on the batch: no library for products of many rows. Without it that
      * holds as well, but where the machine has AMX. */
     bool deterministic;
+    double memory_share; /* of a GPU's memory that may be used in all; 0: the default, 0.9 */
+    const char *note;    /* NULL, or what the description says in brackets */
 } backend_options;
 
 /* What the pages hold. Layout per layer: [page][K|V][kv_head][token][head_dim] (DESIGN: KV memory). */
@@ -87,7 +92,8 @@ typedef struct backend_ops {
     cento_status (*embed)(backend *self, const backend_matrix *table, const int32_t *ids, uint32_t rows,
                           float *x, cento_error *error);
     /* y (rows, N) = x (rows, K) · matrixᵀ (+ bias (N), may be NULL) (+ y if accumulate).
-     * A row's result does not depend on the other rows of the call. */
+     * A row's result does not depend on the other rows of the call (on a GPU: if `deterministic`; otherwise
+     * its last bits may depend on their number). */
     cento_status (*matmul)(backend *self, const backend_matrix *matrix, const float *x, uint32_t rows,
                            const float *bias, bool accumulate, float *y, cento_error *error);
     /* y = x / sqrt(mean(x²) + epsilon) · weight, by row */
@@ -104,6 +110,8 @@ typedef struct backend_ops {
                                    cento_error *error);
     void (*kv_pool_free)(backend *self, backend_kv_pool *pool);
     uint64_t (*kv_pool_bytes)(const backend *self, const kv_pool_shape *shape);
+    /* Bytes that a KV pool made now may have, where memory is the device's own; 0: the caller decides. */
+    uint64_t (*memory_budget)(const backend *self);
 
     /* qkv (rows, (heads + 2 kv_heads) · head_dim): normalises q and k by head if q_norm/k_norm are not NULL
      * (weights (head_dim)), leaves q unrotated in place, rotates k for positions[row], writes k and v of the
@@ -136,8 +144,9 @@ typedef struct backend_ops {
     void (*kv_read)(const backend *self, const backend_kv_pool *pool, uint32_t layer, uint32_t slot,
                     float *kv);
     void (*kv_write)(backend *self, backend_kv_pool *pool, uint32_t layer, uint32_t slot, const float *kv);
-    /* float memory ↔ host; for the CPU a memcpy */
-    void (*read)(backend *self, const float *memory, size_t count, float *host);
+    /* float memory ↔ host; for the CPU a memcpy. Reading waits for all that was asked for before. */
+    cento_status (*read)(backend *self, const float *memory, size_t count, float *host, cento_error *error);
+    cento_status (*write)(backend *self, float *memory, size_t count, const float *host, cento_error *error);
 } backend_ops;
 
 /* Concrete backends begin with this. */
@@ -145,7 +154,17 @@ struct backend {
     const backend_ops *ops;
 };
 
-/* The CPU backend. *result is set only on success; released with (*result)->ops->destroy. */
+/* By name: "cpu", "cuda" or "cuda:N" (the Nth GPU), or "auto" (as NULL): the first GPU if there is one that
+ * serves, else the CPU, whose description then says why (a GPU that is out of memory is an error). *result is
+ * set only on success; released with (*result)->ops->destroy. */
+cento_status backend_create(const char *device, const backend_options *options, backend **result,
+                            cento_error *error);
+/* Whether backend_create knows the name: UNSUPPORTED with what is expected. */
+cento_status backend_device_check(const char *name, cento_error *error);
+
 cento_status backend_cpu_create(const backend_options *options, backend **result, cento_error *error);
+/* UNSUPPORTED where the build, the driver or the GPU does not serve, with the reason. */
+cento_status backend_cuda_create(int device, const backend_options *options, backend **result,
+                                 cento_error *error);
 
 #endif

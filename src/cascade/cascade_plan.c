@@ -9,6 +9,7 @@
  */
 #include "cascade_plan.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -162,6 +163,8 @@ void cascade_plan_free(cascade_plan *plan) {
 }
 
 static void clear(cascade_plan *plan) {
+    static _Atomic uint64_t builds;
+    plan->build_id = atomic_fetch_add_explicit(&builds, 1, memory_order_relaxed) + 1;
     plan->row_count = plan->window = 0;
     plan->source_count = plan->cell_count = plan->view_count = 0;
     plan->task_view_count = plan->task_count = plan->fold_count = plan->slot_count = 0;

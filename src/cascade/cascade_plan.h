@@ -139,6 +139,7 @@ typedef struct plan_stats {
 
 typedef struct cascade_plan {
     plan_options options;
+    uint64_t build_id;  /* another one at every build of any plan: a device knows by it what it holds */
     uint32_t row_count; /* of the batch */
     uint32_t window;
     plan_source *sources;

@@ -14,6 +14,8 @@
 const option_spec engine_specs[] = {
     {"model", OPTION_TEXT, offsetof(engine_settings, model), "DIR", 0, 0,
      "Hugging Face model folder (default: $CENTO_MODEL, else cento-tiny)"},
+    {"device", OPTION_TEXT, offsetof(engine_settings, device), "NAME", 0, 0,
+     "cpu, cuda, cuda:N (the Nth GPU), or auto: a GPU if one serves, else the CPU (default: auto)"},
     {"context", OPTION_U32, offsetof(engine_settings, context_tokens), "N", 1, 1 << 24,
      "longest prompt and answer together, in tokens (default: the model's limit, at most 8192)"},
     {"kv-pool-tokens", OPTION_U32, offsetof(engine_settings, kv_pool_tokens), "N", 1, OPTION_COUNT_MAX,
@@ -48,6 +50,8 @@ const option_spec engine_specs[] = {
      "chunks registered at a time (default: 1000)"},
     {"chunk-bytes-max", OPTION_BYTES, offsetof(engine_settings, chunk_bytes_max), "BYTES", 1, 0,
      "KV kept for chunks that no request uses; K, M, G: powers of 1024 (default: what the pool holds)"},
+    {"gpu-memory-utilization", OPTION_NUMBER, offsetof(engine_settings, gpu_memory_utilization), "X", 0.01, 1,
+     "part of a GPU's memory that may be used in all (default: 0.9)"},
 };
 const size_t engine_spec_count = sizeof engine_specs / sizeof engine_specs[0];
 
@@ -62,6 +66,8 @@ int engine_options_from(const command *self, const engine_settings *settings, ce
     if (page_tokens != 0 && page_tokens != 16 && page_tokens != 32 && page_tokens != 64)
         return usage_error(self, "--page-tokens: expected 16, 32 or 64, found %u", page_tokens);
     *options = cento_options_default();
+    if (settings->device != NULL)
+        options->device = settings->device;
     options->compute_dtype = (cento_dtype)settings->compute_dtype;
     options->kv_dtype = (cento_kv_dtype)settings->kv_dtype;
     options->context_tokens_max = settings->context_tokens;
@@ -79,6 +85,7 @@ int engine_options_from(const command *self, const engine_settings *settings, ce
     options->chunk_page_borrow = !settings->no_chunk_page_borrow;
     options->chunk_registry_size = settings->chunk_registry_size;
     options->chunk_bytes_max = settings->chunk_bytes_max;
+    options->gpu_memory_utilization = (double)settings->gpu_memory_utilization;
     options->on_progress = show_progress;
     return -1;
 }

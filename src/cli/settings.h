@@ -12,6 +12,7 @@
 
 typedef struct engine_settings {
     const char *model;
+    const char *device;
     uint32_t threads;
     int compute_dtype; /* a cento_dtype */
     uint32_t context_tokens;
@@ -25,6 +26,7 @@ typedef struct engine_settings {
     bool no_chunk_page_borrow;
     uint32_t chunk_registry_size;
     uint64_t chunk_bytes_max;
+    float gpu_memory_utilization;
 } engine_settings; /* 0: the library's default */
 
 extern const option_spec engine_specs[];

@@ -35,10 +35,7 @@ static cento_status check_most(const char *name, uint64_t value, uint64_t most, 
 static cento_status check_model_path(const cento_options *options, cento_error *error) {
     if (options->model_path == NULL || options->model_path[0] == '\0')
         return error_set(error, CENTO_INVALID_ARGUMENT, "model_path is empty, expected a model's folder");
-    if (options->device != NULL && strcmp(options->device, "auto") != 0 &&
-        strcmp(options->device, "cpu") != 0)
-        return error_set(error, CENTO_UNSUPPORTED, "device '%s': expected \"auto\" or \"cpu\"",
-                         options->device);
+    TRY(backend_device_check(options->device, error));
     if (!file_exists(options->model_path))
         return error_set(error, CENTO_NOT_FOUND, "%s: no such folder", options->model_path);
     if (!file_is_folder(options->model_path))
@@ -64,6 +61,11 @@ static cento_status check_options(const cento_options *options, cento_error *err
     if (!(ratio >= 0 && ratio < 1)) /* NaN fails it, too */
         return error_set(error, CENTO_INVALID_ARGUMENT,
                          "chunk_page_ratio is %g, expected a value between 0 and 1 (0: the default)", ratio);
+    double share = options->gpu_memory_utilization;
+    if (!(share >= 0 && share <= 1))
+        return error_set(error, CENTO_INVALID_ARGUMENT,
+                         "gpu_memory_utilization is %g, expected a value between 0 and 1 (0: the default)",
+                         share);
     TRY(check_most("threads", options->threads, THREADS_MAX, error));
     TRY(check_most("max_sequences", options->max_sequences, MAX_SEQUENCES_MAX, error));
     TRY(check_most("max_batched_tokens", options->max_batched_tokens, MAX_BATCHED_TOKENS_MAX, error));
@@ -131,9 +133,10 @@ static cento_status load_model(const cento_options *options, const model_config 
     const char *folder = options->model_path;
     const backend_options device_options = {.compute_dtype = engine->compute_dtype,
                                             .threads = options->threads,
-                                            .deterministic = engine->deterministic};
+                                            .deterministic = engine->deterministic,
+                                            .memory_share = options->gpu_memory_utilization};
     TRY(prompt_format_load(folder, engine->config.vocab_size, &engine->format, error));
-    TRY(backend_cpu_create(&device_options, &engine->device, error));
+    TRY(backend_create(options->device, &device_options, &engine->device, error));
     if (shape != NULL)
         TRY(decoder_random(&engine->config, engine->device, engine->limits.max_batched_tokens, &engine->model,
                            error));
@@ -145,8 +148,23 @@ static cento_status load_model(const cento_options *options, const model_config 
     return CENTO_OK;
 }
 
-static cento_status create_pool(cento_engine *engine, cento_error *error) {
+/* What is left of a device's own memory, up to what all sequences need twice, but not less than was chosen.
+ */
+static void widen_pool(cento_engine *engine) {
+    engine_limits *limits = &engine->limits;
+    const kv_pool_shape page = decoder_kv_pool_shape(engine->model, 1, limits->page_tokens, engine->kv_dtype);
+    uint64_t budget = engine->device->ops->memory_budget(engine->device);
+    uint64_t fitting = budget / engine->device->ops->kv_pool_bytes(engine->device, &page);
+    uint64_t wanted = 2ull * limits->max_sequences * (limits->context_tokens_max / limits->page_tokens + 1);
+    uint64_t count = fitting < wanted ? fitting : wanted;
+    if (count > limits->page_count && count < UINT32_MAX / limits->page_tokens)
+        limits->page_count = (uint32_t)count;
+}
+
+static cento_status create_pool(const cento_options *options, cento_engine *engine, cento_error *error) {
     const engine_limits *limits = &engine->limits;
+    if (options->kv_pool_tokens == 0)
+        widen_pool(engine);
     const kv_pool_shape shape =
         decoder_kv_pool_shape(engine->model, limits->page_count, limits->page_tokens, engine->kv_dtype);
     engine->kv_pool_bytes = engine->device->ops->kv_pool_bytes(engine->device, &shape);
@@ -209,7 +227,7 @@ static cento_status load(const cento_options *options, const model_config *shape
         TRY(model_config_load(options->model_path, &engine->config, error));
     TRY(choose_limits(options, &engine->config, &engine->limits, error));
     TRY(load_model(options, shape, engine, error));
-    TRY(create_pool(engine, error));
+    TRY(create_pool(options, engine, error));
     TRY(create_scheduler(engine, error));
     TRY(create_plans(engine, error));
     TRY(sampler_create(engine->config.vocab_size, &engine->sampler, error));

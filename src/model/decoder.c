@@ -252,7 +252,7 @@ static cento_status forward_logits(decoder *model, const decoder_batch *batch, f
         uint32_t rows = count - done < model->logit_rows_max ? count - done : model->logit_rows_max;
         TRY(ops->matmul(device, model->held.head, model->residual + (size_t)done * hidden, rows, NULL, false,
                         model->logits, error));
-        ops->read(device, model->logits, rows * vocab, logits + done * vocab);
+        TRY(ops->read(device, model->logits, rows * vocab, logits + done * vocab, error));
         done += rows;
     }
     return CENTO_OK;

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "backend/backend.h"
+#include "host_backend.h"
 #include "random.h"
 
 /* Nearest bf16, ties to even: decided by exact comparison with both neighbours, not by adding to bits. */
@@ -124,6 +125,13 @@ static inline backend *backend_for(const char *isa, cento_dtype dtype, uint32_t 
     backend *device = NULL;
     cento_error error;
     backend_options options = {.compute_dtype = dtype, .threads = threads, .isa = isa};
+    if (test_on_gpu()) {
+        test_device_needed();
+        options.deterministic = threads <= 2; /* rows alone are the same bits then */
+        if (isa != NULL || backend_create(test_device(), &options, &device, &error) != CENTO_OK)
+            return NULL;
+        return host_backend_over(device);
+    }
     if (backend_cpu_create(&options, &device, &error) != CENTO_OK)
         return NULL;
     if (isa != NULL && strcmp(isa, "onednn") == 0 &&
@@ -134,9 +142,11 @@ static inline backend *backend_for(const char *isa, cento_dtype dtype, uint32_t 
     return device;
 }
 
-/* Products round activations to bf16 (vdpbf16ps, AMX); elsewhere they stay f32. */
+/* Products round activations to bf16 (vdpbf16ps, AMX, GPUs); elsewhere they stay f32. */
 static inline bool rounds_activations(const backend *device, cento_dtype dtype) {
-    return dtype == CENTO_DTYPE_BF16 && strstr(device->ops->describe(device), "avx512bf16") != NULL;
+    const char *described = device->ops->describe(device);
+    return dtype == CENTO_DTYPE_BF16 &&
+           (strstr(described, "avx512bf16") != NULL || strstr(described, "cuda ") != NULL);
 }
 
 #endif

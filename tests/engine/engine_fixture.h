@@ -13,6 +13,8 @@ static cento_error error;
 
 static inline cento_options tiny_options(const tiny_model *model) {
     cento_options options = cento_options_default();
+    test_device_needed();
+    options.device = test_device();
     options.model_path = model->folder;
     options.compute_dtype = CENTO_DTYPE_F32;
     options.page_tokens = 16;

@@ -19,11 +19,13 @@ enum {
 static const backend_ops *true_ops;
 static const char *dictated; /* the next token; at its end the model is free again */
 
-static void dictate(backend *self, const float *memory, size_t count, float *host) {
-    true_ops->read(self, memory, count, host);
+static cento_status dictate(backend *self, const float *memory, size_t count, float *host,
+                            cento_error *failure) {
+    TRY(true_ops->read(self, memory, count, host, failure));
     assert_int_equal(count, TINY_VOCAB); /* one request at a time */
     if (*dictated != '\0')
         host[(unsigned char)*dictated++] = 1000;
+    return CENTO_OK;
 }
 
 static cento_engine *open_dictated(const cento_options *options) {

@@ -63,7 +63,8 @@ static inline fixture fixture_open_folder(const char *folder, cento_dtype dtype)
     fixture test = {0};
     model_config config;
     const backend_options options = {.compute_dtype = dtype, .threads = 2};
-    ASSERT_OK(backend_cpu_create(&options, &test.device, &error));
+    test_device_needed();
+    ASSERT_OK(backend_create(test_device(), &options, &test.device, &error));
     ASSERT_OK(model_config_load(source_path(folder), &config, &error));
     ASSERT_OK(decoder_load(source_path(folder), &config, test.device, FIXTURE_TOKENS_MAX, NULL, NULL,
                            &test.model, &error));

@@ -103,9 +103,25 @@ static void gather(backend *self, const float *x, uint32_t width, const uint32_t
         memmove(y + (size_t)i * width, x + (size_t)row_ids[i] * width, width * sizeof *y);
 }
 
-static void read_back(backend *self, const float *memory, size_t count, float *host) {
+static cento_status read_back(backend *self, const float *memory, size_t count, float *host,
+                              cento_error *error) {
     (void)self;
+    (void)error;
     memcpy(host, memory, count * sizeof *host);
+    return CENTO_OK;
+}
+
+static cento_status write_in(backend *self, float *memory, size_t count, const float *host,
+                             cento_error *error) {
+    (void)self;
+    (void)error;
+    memcpy(memory, host, count * sizeof *host);
+    return CENTO_OK;
+}
+
+static uint64_t memory_budget(const backend *self) {
+    (void)self;
+    return 0;
 }
 
 static uint32_t plan_workers(const backend *self) {
@@ -129,6 +145,7 @@ static const backend_ops cpu_ops = {
     .kv_pool_create = kv_pool_create,
     .kv_pool_free = kv_pool_free,
     .kv_pool_bytes = kv_pool_bytes,
+    .memory_budget = memory_budget,
     .write_kv = kv_pool_write,
     .attention = attention_run,
     .plan_tile_rows = attention_tile_rows,
@@ -138,6 +155,7 @@ static const backend_ops cpu_ops = {
     .kv_read = kv_pool_get,
     .kv_write = kv_pool_set,
     .read = read_back,
+    .write = write_in,
 };
 
 cento_status backend_cpu_create(const backend_options *options, backend **result, cento_error *error) {
@@ -158,8 +176,10 @@ cento_status backend_cpu_create(const backend_options *options, backend **result
     self->kernels = kernels;
     if ((options->isa == NULL || onednn_wanted) && !options->deterministic)
         self->onednn = onednn_create(self, onednn_wanted);
-    snprintf(self->description, sizeof self->description, "cpu %s%s, %d thread%s", kernels->name,
-             self->onednn != NULL ? " + oneDNN" : "", self->threads, self->threads == 1 ? "" : "s");
+    bool noted = options->note != NULL;
+    snprintf(self->description, sizeof self->description, "cpu %s%s, %d thread%s%s%s%s", kernels->name,
+             self->onednn != NULL ? " + oneDNN" : "", self->threads, self->threads == 1 ? "" : "s",
+             noted ? " (" : "", noted ? options->note : "", noted ? ")" : "");
     *result = &self->base;
     return CENTO_OK;
 }

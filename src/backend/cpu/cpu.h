@@ -41,7 +41,7 @@ typedef struct cpu_backend {
     attention_shape costs_shape; /* what `costs` was measured for; heads 0: not yet */
     bool costs_bf16;
     plan_costs costs;
-    char description[96];
+    char description[sizeof((cento_error *)NULL)->message + 96];
 } cpu_backend;
 
 static inline cpu_backend *cpu_of(backend *self) {

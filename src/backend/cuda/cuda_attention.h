@@ -100,7 +100,7 @@ typedef struct cuda_attention_call {
     const cuda_plan *plan;
     const float *qkv; /* (rows, (heads + 2 kv_heads) · head_dim): q normalised and unrotated */
     float *out;       /* (rows, heads · head_dim); every row is written */
-    void *out_bf16;   /* the same in bf16, for the product that follows; NULL: not wanted */
+    void *out_bf16; /* the same in bf16, for the product that follows; NULL: not wanted. Of the same width */
     uint32_t rows;
     const double *turns; /* (head_dim / 2) inv_freq / π: see cuda_rope.cuh */
     float rope_factor;   /* on cos and sin of the query */
@@ -116,7 +116,7 @@ typedef struct cuda_attention_call {
     cudaStream_t stream;
 } cuda_attention_call;
 
-/* Runs the fastest kernel that takes the call; asynchronous. CENTO_INTERNAL with the driver's words when a
+/* Runs the fastest kernel that takes the call; asynchronous. CENTO_BACKEND with the driver's words when a
  * launch fails. */
 cento_status cuda_attention_run(const cuda_attention_call *call, cento_error *error);
 /* Workspace that a call wants; with less it may take another kernel or several launches. */

@@ -1,0 +1,27 @@
+# The CUDA backend, where nvcc is found: src/backend/cuda/*.c and *.cu. The runtime is linked in, cuBLASLt is
+# found at run time, so the program also starts where there is neither.
+find_program(CENTO_NVCC nvcc PATHS /usr/local/cuda/bin $ENV{CUDA_HOME}/bin)
+set(CENTO_CUDA_DEFAULT OFF)
+if(CENTO_NVCC AND NOT CENTO_SANITIZE AND NOT CENTO_FUZZ)
+  set(CENTO_CUDA_DEFAULT OFF)
+endif()
+option(CENTO_CUDA "build the CUDA backend" ${CENTO_CUDA_DEFAULT})
+set(CENTO_CUDA_ARCHITECTURES "80-real;89-real;90a-real" CACHE STRING "GPUs to build for")
+
+if(CENTO_CUDA)
+  set(CMAKE_CUDA_COMPILER ${CENTO_NVCC} CACHE FILEPATH "nvcc")
+  enable_language(CUDA)
+  find_package(CUDAToolkit 12.4 REQUIRED)
+  file(GLOB CENTO_CUDA_SOURCES CONFIGURE_DEPENDS src/backend/cuda/*.c src/backend/cuda/*.cu)
+  target_sources(cento PRIVATE ${CENTO_CUDA_SOURCES})
+  set_target_properties(cento PROPERTIES CUDA_ARCHITECTURES "${CENTO_CUDA_ARCHITECTURES}"
+    CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_RUNTIME_LIBRARY Static)
+  target_compile_options(cento PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo -Xcompiler=-Wall,-Wextra>)
+  target_compile_definitions(cento PRIVATE CENTO_CUDA)
+  if(EXISTS ${PROJECT_SOURCE_DIR}/src/backend/cuda/attention_sm90.cu)
+    target_compile_definitions(cento PRIVATE CENTO_CUDA_SM90)
+  endif()
+  # as system headers: they are not ours to warn about
+  target_include_directories(cento SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+  target_link_libraries(cento PUBLIC CUDA::cudart_static)
+endif()

@@ -1,0 +1,238 @@
+/*
+ * What the files of the CUDA backend share: the backend itself, its matrices and KV pool, memory on the
+ * device, and the kernels' entry points (extern "C" functions that launch into the backend's stream).
+ *
+ * Everything runs in one stream, so that operations follow one another as they are called; the host waits
+ * only in `read`, `kv_read` and `write`. Activations are f32; beside the last one that a norm, SwiGLU or
+ * attention wrote lies its copy in bf16 (`copy`), which the product that follows reads.
+ *
+ * Plain C: included by C and by CUDA C++. Engine thread only.
+ */
+#ifndef CENTO_BACKEND_CUDA_CUDA_H
+#define CENTO_BACKEND_CUDA_CUDA_H
+
+#include "cuda_attention.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Forwards a failed call of the CUDA runtime as CENTO_BACKEND. */
+#define CUDA_TRY(call, error)                                                                                \
+    do {                                                                                                     \
+        cudaError_t code_ = (call);                                                                          \
+        if (code_ != cudaSuccess)                                                                            \
+            return cuda_error(code_, #call, error);                                                          \
+    } while (0)
+
+/* Device memory that grows and stays: no allocation in a steady step. Contents undefined. */
+typedef struct device_buffer {
+    void *memory;
+    size_t bytes;
+} device_buffer;
+
+/* A host array as it was last uploaded. Layers of one step ask for the same one, which is copied once. */
+typedef struct cuda_upload {
+    device_buffer device;
+    void *held; /* (held_bytes) the host's copy */
+    size_t held_bytes, held_capacity;
+} cuda_upload;
+
+/* Pinned memory through which host arrays pass, in parts that are used in turn. */
+enum { STAGING_PARTS = 4, STAGING_PART_BYTES = 1 << 20 };
+typedef struct cuda_staging {
+    char *memory;
+    cudaEvent_t done[STAGING_PARTS]; /* the part's copy has run */
+    uint32_t part;                   /* the next one */
+} cuda_staging;
+
+/* A plan that is on the device; which one, and for which window and positions. */
+typedef struct plan_upload {
+    uint64_t build_id; /* 0: none */
+    uint32_t window;
+    uint64_t used; /* the larger, the later */
+    cuda_plan plan;
+    device_buffer block;
+    uint32_t *positions; /* (positions_capacity) host */
+    size_t positions_capacity;
+} plan_upload;
+
+enum { PLANS_HELD = 2 }; /* of layers with and without a window */
+
+typedef struct plan_store {
+    plan_upload plans[PLANS_HELD];
+    char *staging; /* pinned (staging_bytes) */
+    size_t staging_bytes;
+    cudaEvent_t staging_free; /* the last copy from it has run */
+    uint64_t clock;
+} plan_store;
+
+typedef struct cuda_backend {
+    backend base;
+    cento_dtype compute_dtype;
+    bool deterministic;
+    int device, major, minor, multiprocessors;
+    double bytes_per_ns; /* of device memory, nominal */
+    double memory_share; /* of the device's memory that may be used in all */
+    cudaStream_t stream;
+    cento_status failed; /* of an operation that returns nothing; reported by the next one that does */
+    cento_error failure;
+    struct lt_library *lt; /* cuBLASLt and what it has chosen */
+    cuda_staging staging;
+    cuda_upload ids, positions, slots, row_ids;
+    plan_store plans;
+    double *inv_freq; /* (turns_count) what `turns` was computed from, host */
+    uint32_t turns_count;
+    device_buffer turns, attention_workspace, counters_memory;
+    device_buffer copy; /* bf16 (copy_rows, width rounded up to 8) of … */
+    const float *copy_of;
+    uint32_t copy_rows, copy_width;
+    backend_counters counters;
+    char description[160];
+} cuda_backend;
+
+static inline cuda_backend *cuda_of(backend *self) {
+    return (cuda_backend *)self;
+}
+
+static inline uint32_t round_up_8(uint32_t value) {
+    return (value + 7) / 8 * 8;
+}
+
+/* ---- cuda_memory.c */
+
+/* CENTO_BACKEND with what was called and the runtime's words. */
+cento_status cuda_error(cudaError_t code, const char *call, cento_error *error);
+/* OUT_OF_MEMORY with what was asked for and what is free. */
+cento_status cuda_allocate(size_t bytes, const char *purpose, void **memory, cento_error *error);
+cento_status device_buffer_reserve(cuda_backend *self, device_buffer *buffer, size_t bytes,
+                                   const char *purpose, cento_error *error);
+void device_buffer_free(device_buffer *buffer);
+cento_status cuda_staging_create(cuda_staging *staging, cento_error *error);
+void cuda_staging_free(cuda_staging *staging);
+/* Copies host memory, which may change afterwards, to the device in stream order. */
+cento_status cuda_stage(cuda_backend *self, void *to, const void *from, size_t bytes, cento_error *error);
+/* *memory: the array on the device. Copies nothing if it holds the same bytes as last time. */
+cento_status cuda_upload_array(cuda_backend *self, cuda_upload *upload, const void *host, size_t bytes,
+                               const void **memory, cento_error *error);
+void cuda_upload_free(cuda_upload *upload);
+/* inv_freq / π of the rope table, on the device. */
+cento_status cuda_turns(cuda_backend *self, const rope_table *rope, uint32_t half, const double **turns,
+                        cento_error *error);
+
+/* ---- backend_cuda.c */
+
+/* Makes the backend's device the calling thread's, and reports what failed before. */
+cento_status cuda_enter(cuda_backend *self, cento_error *error);
+/* For operations that return nothing. */
+void cuda_remember(cuda_backend *self, cento_status status, const cento_error *error);
+/* Memory for the bf16 copy of x (rows, width), which is about to be written; NULL in *copy if none is wanted.
+ */
+cento_status cuda_copy_begin(cuda_backend *self, const float *x, uint32_t rows, uint32_t width, void **copy,
+                             cento_error *error);
+/* x is being written without a copy. */
+void cuda_copy_forget(cuda_backend *self, const float *x);
+
+/* ---- cuda_products.c */
+
+struct backend_matrix {
+    uint32_t rows, columns;
+    uint32_t stride; /* elements from row to row; the columns beyond are zeros */
+    bool bf16;       /* else f32 */
+    size_t bytes;
+    void *data;
+    struct product *chosen; /* used last */
+};
+
+cento_status products_create(cuda_backend *self, cento_error *error);
+void products_free(struct lt_library *lt);
+uint32_t products_version(const struct lt_library *lt);
+cento_status products_matrix_create(backend *self, const tensor_view *parts, size_t part_count,
+                                    bool gather_rows, backend_matrix **matrix, cento_error *error);
+void products_matrix_free(backend *self, backend_matrix *matrix);
+cento_status products_matmul(backend *self, const backend_matrix *matrix, const float *x, uint32_t rows,
+                             const float *bias, bool accumulate, float *y, cento_error *error);
+
+/* ---- cuda_pool.c */
+
+struct backend_kv_pool {
+    kv_pool_shape shape;
+    bool bf16;
+    size_t element_bytes;
+    char *data; /* device: [layer][page][K|V][kv_head][token][head_dim] */
+};
+
+cento_status cuda_pool_create(backend *self, const kv_pool_shape *shape, backend_kv_pool **pool,
+                              cento_error *error);
+void cuda_pool_free(backend *self, backend_kv_pool *pool);
+uint64_t cuda_pool_bytes(const backend *self, const kv_pool_shape *shape);
+cento_status cuda_pool_write(backend *self, const attention_shape *shape, const rope_table *rope, float *qkv,
+                             uint32_t rows, const uint32_t *positions, const uint32_t *kv_slots,
+                             const float *q_norm, const float *k_norm, backend_kv_pool *pool, uint32_t layer,
+                             cento_error *error);
+cento_status cuda_pool_copy(backend *self, backend_kv_pool *pool, uint32_t from_slot, uint32_t to_slot,
+                            uint32_t token_count, cento_error *error);
+void cuda_pool_get(const backend *self, const backend_kv_pool *pool, uint32_t layer, uint32_t slot,
+                   float *kv);
+void cuda_pool_set(backend *self, backend_kv_pool *pool, uint32_t layer, uint32_t slot, const float *kv);
+
+static inline size_t cuda_pool_layer_bytes(const backend_kv_pool *pool) {
+    const kv_pool_shape *shape = &pool->shape;
+    return (size_t)shape->pages * 2 * shape->kv_heads * shape->page_tokens * shape->head_dim *
+           pool->element_bytes;
+}
+
+/* ---- cuda_plan.c */
+
+/* The plan on the device, for rows at these positions and a window. */
+cento_status cuda_plan_get(cuda_backend *self, const cascade_plan *plan, uint32_t window,
+                           const uint32_t *positions, const cuda_plan **result, cento_error *error);
+void plan_store_free(plan_store *store);
+
+/* ---- cuda_attention.c */
+
+cento_status cuda_attention_layer(backend *self, const attention_shape *shape, const rope_table *rope,
+                                  const float *qkv, uint32_t rows, const uint32_t *positions,
+                                  const cascade_plan *plan, const backend_kv_pool *pool, uint32_t layer,
+                                  float *out, cento_error *error);
+cento_status cuda_attention_costs(backend *self, const attention_shape *shape, const backend_kv_pool *pool,
+                                  plan_costs *costs, cento_error *error);
+
+/* ---- rows.cu: one launch each; all pointers are device memory */
+
+/* x (rows, width) = table[ids]; table (…, stride) bf16 or f32 */
+cudaError_t rows_embed(const void *table, bool bf16, uint32_t stride, const int32_t *ids, uint32_t rows,
+                       uint32_t width, float *x, cudaStream_t stream);
+/* copy: NULL or bf16 (rows, round_up_8(width)), whose columns beyond width become zeros */
+cudaError_t rows_rmsnorm(const float *x, uint32_t rows, uint32_t width, const float *weight, float epsilon,
+                         float *y, void *copy, cudaStream_t stream);
+cudaError_t rows_silu_mul(const float *gate_up, uint32_t rows, uint32_t width, float *hidden, void *copy,
+                          cudaStream_t stream);
+cudaError_t rows_gather(const float *x, uint32_t width, const uint32_t *row_ids, uint32_t count, float *y,
+                        cudaStream_t stream);
+cudaError_t rows_to_bf16(const float *x, uint32_t rows, uint32_t width, void *copy, cudaStream_t stream);
+/* matrix (rows, stride) of uniform values with the variance 1/columns; rows count from row_begin */
+cudaError_t rows_random(void *matrix, bool bf16, uint32_t rows, uint32_t columns, uint32_t stride,
+                        cudaStream_t stream);
+
+/* What write_kv does; layer_pages: where the layer begins in the pool. */
+typedef struct rows_kv_write {
+    float *qkv;
+    uint32_t rows, heads, kv_heads, head_dim, page_tokens;
+    const uint32_t *positions, *slots;
+    const float *q_norm, *k_norm;
+    const double *turns;
+    float rope_factor, epsilon;
+    void *layer_pages;
+    bool bf16;
+} rows_kv_write;
+cudaError_t rows_write_kv(const rows_kv_write *call, cudaStream_t stream);
+/* token_count tokens of all layers' and heads' K and V; token_bytes of one head's K */
+cudaError_t rows_copy_kv(void *pool, const kv_pool_shape *shape, uint32_t token_bytes, uint32_t from_slot,
+                         uint32_t to_slot, uint32_t token_count, cudaStream_t stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

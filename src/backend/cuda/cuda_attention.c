@@ -1,0 +1,122 @@
+/* Attention of one layer: checks, the plan's upload, workspace, and which kernel runs. */
+#include <string.h>
+
+#include "cuda.h"
+
+/* Partial states of more KV heads than fit are made a few heads at a time. */
+#define WORKSPACE_BYTES_MAX ((size_t)256 << 20)
+
+/* ------------------------------------------------------------------------ which kernel ------ */
+
+size_t cuda_attention_workspace(const cuda_attention_call *call) {
+    size_t simple = cuda_attention_simple_workspace(call);
+#ifdef CENTO_CUDA_SM90
+    if (cuda_attention_sm90_takes(call)) {
+        size_t fast = cuda_attention_sm90_workspace(call);
+        return fast > simple ? fast : simple;
+    }
+#endif
+    return simple;
+}
+
+cento_status cuda_attention_run(const cuda_attention_call *call, cento_error *error) {
+#ifdef CENTO_CUDA_SM90
+    if (cuda_attention_sm90_takes(call))
+        return cuda_attention_sm90(call, error);
+#endif
+    return cuda_attention_simple(call, error);
+}
+
+/* ------------------------------------------------------------------------------- a layer ---- */
+
+static cento_status check(const attention_shape *shape, uint32_t rows, const cascade_plan *plan,
+                          const backend_kv_pool *pool, uint32_t layer, cento_error *error) {
+    const kv_pool_shape *held = &pool->shape;
+    if (shape->kv_heads != held->kv_heads || shape->head_dim != held->head_dim || shape->kv_heads == 0 ||
+        shape->heads % shape->kv_heads != 0 || shape->head_dim % 2 != 0 || layer >= held->layers)
+        return error_set(error, CENTO_INVALID_ARGUMENT, "the KV pool has another shape than the model");
+    if (plan->row_count != rows)
+        return error_set(error, CENTO_INVALID_ARGUMENT, "the plan is for %u rows, the batch has %u",
+                         plan->row_count, rows);
+    if (plan->options.page_tokens != held->page_tokens || plan->options.page_count > held->pages)
+        return error_set(error, CENTO_INVALID_ARGUMENT,
+                         "the plan is for %u pages of %u tokens, the pool has %u of %u",
+                         plan->options.page_count, plan->options.page_tokens, held->pages, held->page_tokens);
+    if (plan->window != 0 && plan->window != shape->window)
+        return error_set(error, CENTO_INVALID_ARGUMENT, "the plan's window is %u, the layer's %u",
+                         plan->window, shape->window);
+    return CENTO_OK;
+}
+
+static cento_status reserve_workspace(cuda_backend *self, cuda_attention_call *call, cento_error *error) {
+    size_t wanted = cuda_attention_workspace(call);
+    if (wanted > WORKSPACE_BYTES_MAX) {
+        /* at least the states of one KV head */
+        size_t least = wanted / call->shape->kv_heads + 256;
+        wanted = least > WORKSPACE_BYTES_MAX ? least : WORKSPACE_BYTES_MAX;
+    }
+    TRY(device_buffer_reserve(self, &self->attention_workspace, wanted, "partial states of attention",
+                              error));
+    call->workspace = self->attention_workspace.memory;
+    call->workspace_bytes = self->attention_workspace.bytes;
+    return CENTO_OK;
+}
+
+cento_status cuda_attention_layer(backend *base, const attention_shape *shape, const rope_table *rope,
+                                  const float *qkv, uint32_t rows, const uint32_t *positions,
+                                  const cascade_plan *plan, const backend_kv_pool *pool, uint32_t layer,
+                                  float *out, cento_error *error) {
+    cuda_backend *self = cuda_of(base);
+    TRY(cuda_enter(self, error));
+    TRY(check(shape, rows, plan, pool, layer, error));
+    if (rows == 0)
+        return CENTO_OK;
+    uint32_t width = shape->heads * shape->head_dim;
+    cuda_attention_call call = {
+        .shape = shape,
+        .qkv = qkv,
+        .out = out,
+        .rows = rows,
+        .rope_factor = (float)rope->attention_factor,
+        .kv = pool->data + layer * cuda_pool_layer_bytes(pool),
+        .kv_bf16 = pool->bf16,
+        .pages = pool->shape.pages,
+        .page_tokens = pool->shape.page_tokens,
+        .counters = self->counters_memory.memory,
+        .counter_count = (uint32_t)(self->counters_memory.bytes / sizeof(uint32_t)),
+        .device_major = self->major,
+        .device_minor = self->minor,
+        .multiprocessors = self->multiprocessors,
+        .stream = self->stream,
+    };
+    TRY(cuda_turns(self, rope, shape->head_dim / 2, &call.turns, error));
+    TRY(cuda_plan_get(self, plan, shape->window, positions, &call.plan, error));
+    TRY(reserve_workspace(self, &call, error));
+    if (width % 8 == 0)
+        TRY(cuda_copy_begin(self, out, rows, width, &call.out_bf16, error));
+    else
+        cuda_copy_forget(self, out);
+    TRY(cuda_attention_run(&call, error));
+    self->counters.kv_bytes_read +=
+        plan->stats.keys_read * shape->kv_heads * 2 * shape->head_dim * pool->element_bytes;
+    return CENTO_OK;
+}
+
+/* --------------------------------------------------------------------------------- costs ---- */
+
+/* Of the whole device, from its memory's bandwidth: a key's K and V read once more; a state written and read;
+ * a task's fixed cost, about 50 keys' time. */
+cento_status cuda_attention_costs(backend *base, const attention_shape *shape, const backend_kv_pool *pool,
+                                  plan_costs *costs, cento_error *error) {
+    const cuda_backend *self = cuda_of(base);
+    if (shape->kv_heads == 0 || shape->heads % shape->kv_heads != 0 || shape->head_dim == 0)
+        return error_set(error, CENTO_INVALID_ARGUMENT, "%u query heads over %u KV heads of %u", shape->heads,
+                         shape->kv_heads, shape->head_dim);
+    double key_ns = 2.0 * shape->head_dim * (double)pool->element_bytes / self->bytes_per_ns;
+    *costs = (plan_costs){
+        .key_read_ns = key_ns,
+        .state_ns = 2.0 * (shape->head_dim + 2.0) * sizeof(float) / self->bytes_per_ns,
+        .task_ns = 50.0 * key_ns,
+    };
+    return CENTO_OK;
+}
