@@ -16,7 +16,8 @@ if(CENTO_CUDA)
   target_sources(cento PRIVATE ${CENTO_CUDA_SOURCES})
   set_target_properties(cento PROPERTIES CUDA_ARCHITECTURES "${CENTO_CUDA_ARCHITECTURES}"
     CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_RUNTIME_LIBRARY Static)
-  target_compile_options(cento PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo -Xcompiler=-Wall,-Wextra>)
+  target_compile_options(cento PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo
+    -Xcompiler=-Wall,-Wextra,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics>)
   target_compile_definitions(cento PRIVATE CENTO_CUDA)
   if(EXISTS ${PROJECT_SOURCE_DIR}/src/backend/cuda/attention_sm90.cu)
     target_compile_definitions(cento PRIVATE CENTO_CUDA_SM90)
@@ -24,4 +25,5 @@ if(CENTO_CUDA)
   # as system headers: they are not ours to warn about
   target_include_directories(cento SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
   target_link_libraries(cento PUBLIC CUDA::cudart_static)
+  set(CENTO_PC_CUDA " -L${CUDAToolkit_LIBRARY_DIR} -lcudart_static -lrt -ldl -lpthread") # for cento.pc
 endif()

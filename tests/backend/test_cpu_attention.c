@@ -9,6 +9,12 @@
 #include "random_step.h"
 #include "reference.h"
 
+/* 20, or CENTO_TEST_ROUNDS */
+static uint32_t round_count(void) {
+    const char *wanted = getenv("CENTO_TEST_ROUNDS");
+    return wanted == NULL ? 20 : (uint32_t)strtoul(wanted, NULL, 10);
+}
+
 enum { LAYERS = 2, ROWS_CHECKED = 4, VALUES = 65521 /* prime: no two tokens are the same */ };
 
 /* One random step over one random pool. */
@@ -230,7 +236,7 @@ static void attention_matches_dense_f64_and_reads_no_other_slot(void **state) {
     static test_case test;
     uint32_t shared = 0, plans = 0;
     for (size_t i = 0; i < REFERENCE_ISAS; i++)
-        for (uint32_t round = 0; round < 20; round++) {
+        for (uint32_t round = 0; round < round_count(); round++) {
             cento_dtype dtype = (cento_dtype)(round % 2);
             backend *device = backend_for(reference_isas[i], CENTO_DTYPE_BF16, 1 + round % 3);
             if (device == NULL)
@@ -312,6 +318,30 @@ static void a_group_attends_the_same_alone_and_reads_only_its_own_segments(void 
             cascade_plan_free(plan);
         }
         free(together);
+        device->ops->kv_pool_free(device, pool);
+        device->ops->destroy(device);
+        case_free(&test);
+    }
+}
+
+static void attention_is_the_same_bits_every_time(void **state) {
+    (void)state;
+    static test_case test;
+    int repetitions = test_on_gpu() ? 100 : 5;
+    for (uint32_t round = 0; round < 3; round++) {
+        backend *device = backend_for(NULL, CENTO_DTYPE_BF16, 2);
+        case_create(&test, (cento_dtype)(round % 2), 7000u + round);
+        backend_kv_pool *pool = case_pool(&test, device, 0, 81);
+        cascade_plan *plan = case_plan(&test, &test.step.input, 3, 16);
+        float *first = run_attention(&test, device, pool, 0, plan);
+        expect_attention(&test, device, first);
+        for (int i = 1; i < repetitions; i++) {
+            float *again = run_attention(&test, device, pool, 0, plan);
+            assert_memory_equal(first, again, case_rows(&test) * out_width(&test) * sizeof *first);
+            free(again);
+        }
+        free(first);
+        cascade_plan_free(plan);
         device->ops->kv_pool_free(device, pool);
         device->ops->destroy(device);
         case_free(&test);
@@ -668,6 +698,7 @@ int main(void) {
         cmocka_unit_test(attention_matches_dense_f64_and_reads_no_other_slot),
         cmocka_unit_test(sharing_levels_workers_and_threads_change_no_bit),
         cmocka_unit_test(a_group_attends_the_same_alone_and_reads_only_its_own_segments),
+        cmocka_unit_test(attention_is_the_same_bits_every_time),
         cmocka_unit_test(a_path_cut_into_runs_otherwise_gives_the_same_bits),
         cmocka_unit_test(rows_that_see_nothing_get_zeros),
         cmocka_unit_test(partial_states_beyond_the_workspace_are_made_a_few_heads_at_a_time),

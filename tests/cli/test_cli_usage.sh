@@ -22,7 +22,8 @@ test_every_option_is_on_the_help_page() {
         repetition-penalty presence-penalty frequency-penalty logit-bias seed stop stop-token ignore-eos \
         logprobs raw salt json stats threads compute-dtype context kv-pool-tokens page-tokens model \
         kv-dtype max-sequences max-batched-tokens max-waiting no-cascade cascade-levels no-reuse deterministic \
-        chunk-page-ratio no-chunk-page-borrow chunk-registry-size chunk-bytes-max batch output resume quiet; do
+        chunk-page-ratio no-chunk-page-borrow chunk-registry-size chunk-bytes-max batch output resume quiet device \
+        gpu-memory-utilization; do
         says out "--$option"
     done
 }
@@ -63,6 +64,7 @@ test_values_are_checked_with_what_was_expected() {
 --page-tokens|20|16, 32 or 64, found
 --compute-dtype|f16|bf16|
 --kv-dtype|f16|auto|
+--gpu-memory-utilization|1.5|a number from 0.01 to 1, found
 --max-sequences|0|a whole number from 1 to 4096, found
 --cascade-levels|4|a whole number from 1 to 3, found
 --chunk-page-ratio|0|a number from 0.01 to 0.99, found

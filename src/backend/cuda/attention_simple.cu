@@ -19,6 +19,7 @@
 #include "cuda_rope.cuh"
 
 static const uint32_t WARP = 32, WARPS_MAX = 8, KEYS = 32;
+static const uint32_t VALUES_AT_ONCE = 8; /* loads under way together */
 #define EVERY_LANE 0xFFFFFFFFu
 #define LOG2_E     1.4426950408889634f
 
@@ -111,10 +112,26 @@ static __device__ __forceinline__ const T *key_at(const simple_args &args, const
     return (const T *)args.kv + (tile * args.page_tokens + token % args.page_tokens) * args.head_dim;
 }
 
+/* In order of the elements, however they are loaded. */
 template <typename T>
 static __device__ __forceinline__ float score(const simple_args &args, const T *key, const float *query) {
+    const uint32_t wide = sizeof(uint4) / sizeof(T);
     float sum = 0.0f;
-    for (uint32_t i = 0; i < args.head_dim; i += 2) {
+    uint32_t i = 0;
+    if (args.head_dim % wide == 0) { /* then keys are aligned to 16 bytes */
+#pragma unroll 4
+        for (; i < args.head_dim; i += wide) {
+            uint4 loaded = *(const uint4 *)(key + i);
+            const T *elements = (const T *)&loaded;
+#pragma unroll
+            for (uint32_t e = 0; e < wide; e += 2) {
+                float2 pair = load_pair(elements + e), with = *(const float2 *)(query + i + e);
+                sum = fmaf(pair.x, with.x, sum);
+                sum = fmaf(pair.y, with.y, sum);
+            }
+        }
+    }
+    for (; i < args.head_dim; i += 2) {
         float2 pair = load_pair(key + i), with = *(const float2 *)(query + i);
         sum = fmaf(pair.x, with.x, sum);
         sum = fmaf(pair.y, with.y, sum);
@@ -144,17 +161,28 @@ static __device__ void attend_cell(const simple_args &args, const cuda_plan_cell
             state.out[i].y *= keep;
         }
         size_t to_value = (size_t)args.kv_heads * args.page_tokens * args.head_dim;
-        for (uint32_t left = __ballot_sync(EVERY_LANE, seen); left != 0; left &= left - 1) {
-            int from = __ffs((int)left) - 1;
-            float by = __shfl_sync(EVERY_LANE, weight, from);
-            const T *value = (const T *)__shfl_sync(EVERY_LANE, (unsigned long long)at, from) + to_value;
+        uint32_t seen_keys = __ballot_sync(EVERY_LANE, seen);
+        for (uint32_t begun = 0; begun < KEYS && seen_keys >> begun != 0; begun += VALUES_AT_ONCE) {
+            float2 pairs[VALUES_AT_ONCE][PAIRS];
 #pragma unroll
-            for (int i = 0; i < PAIRS; i++) {
-                uint32_t element = 2 * (lane + WARP * i);
-                if (element < args.head_dim) {
-                    float2 pair = load_pair(value + element);
-                    state.out[i].x = fmaf(by, pair.x, state.out[i].x);
-                    state.out[i].y = fmaf(by, pair.y, state.out[i].y);
+            for (uint32_t k = 0; k < VALUES_AT_ONCE; k++) {
+                const T *value =
+                    (const T *)__shfl_sync(EVERY_LANE, (unsigned long long)at, begun + k) + to_value;
+#pragma unroll
+                for (int i = 0; i < PAIRS; i++) {
+                    uint32_t element = 2 * (lane + WARP * i);
+                    pairs[k][i] = make_float2(0.0f, 0.0f);
+                    if ((seen_keys >> (begun + k) & 1) != 0 && element < args.head_dim)
+                        pairs[k][i] = load_pair(value + element);
+                }
+            }
+#pragma unroll
+            for (uint32_t k = 0; k < VALUES_AT_ONCE; k++) {
+                float by = __shfl_sync(EVERY_LANE, weight, begun + k);
+#pragma unroll
+                for (int i = 0; i < PAIRS; i++) {
+                    state.out[i].x = fmaf(by, pairs[k][i].x, state.out[i].x);
+                    state.out[i].y = fmaf(by, pairs[k][i].y, state.out[i].y);
                 }
             }
         }

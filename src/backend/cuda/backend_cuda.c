@@ -106,9 +106,15 @@ static float *alloc(backend *base, size_t count) {
     cuda_backend *self = cuda_of(base);
     void *memory = NULL;
     cento_error error;
+    /* room for its copy in bf16, too, so that no step has to make it */
     if (count > SIZE_MAX / 8 || !enter_quietly(self) ||
         cuda_allocate(count * sizeof(float), "activations", &memory, &error) != CENTO_OK)
         return NULL;
+    if (self->compute_dtype == CENTO_DTYPE_BF16 &&
+        device_buffer_reserve(self, &self->copy, count * 2, "activations in bf16", &error) != CENTO_OK) {
+        cudaFree(memory);
+        return NULL;
+    }
     return memory;
 }
 
@@ -241,6 +247,8 @@ static uint64_t memory_budget(const backend *base) {
         return 1; /* nothing fits: the pool's own allocation then says what is wrong */
     }
     double spared = (1.0 - self->memory_share) * (double)total;
+    if (self->attention_workspace.bytes < ATTENTION_WORKSPACE_BYTES) /* comes with the pool */
+        spared += (double)(ATTENTION_WORKSPACE_BYTES - self->attention_workspace.bytes);
     return (double)available <= spared ? 1 : (uint64_t)((double)available - spared);
 }
 

@@ -191,6 +191,9 @@ void plan_store_free(plan_store *store);
 
 /* ---- cuda_attention.c */
 
+/* Partial states of more KV heads than fit are made a few heads at a time. */
+#define ATTENTION_WORKSPACE_BYTES ((size_t)256 << 20)
+
 cento_status cuda_attention_layer(backend *self, const attention_shape *shape, const rope_table *rope,
                                   const float *qkv, uint32_t rows, const uint32_t *positions,
                                   const cascade_plan *plan, const backend_kv_pool *pool, uint32_t layer,

@@ -3,9 +3,6 @@
 
 #include "cuda.h"
 
-/* Partial states of more KV heads than fit are made a few heads at a time. */
-#define WORKSPACE_BYTES_MAX ((size_t)256 << 20)
-
 /* ------------------------------------------------------------------------ which kernel ------ */
 
 size_t cuda_attention_workspace(const cuda_attention_call *call) {
@@ -50,10 +47,10 @@ static cento_status check(const attention_shape *shape, uint32_t rows, const cas
 
 static cento_status reserve_workspace(cuda_backend *self, cuda_attention_call *call, cento_error *error) {
     size_t wanted = cuda_attention_workspace(call);
-    if (wanted > WORKSPACE_BYTES_MAX) {
+    if (wanted > ATTENTION_WORKSPACE_BYTES) {
         /* at least the states of one KV head */
         size_t least = wanted / call->shape->kv_heads + 256;
-        wanted = least > WORKSPACE_BYTES_MAX ? least : WORKSPACE_BYTES_MAX;
+        wanted = least > ATTENTION_WORKSPACE_BYTES ? least : ATTENTION_WORKSPACE_BYTES;
     }
     TRY(device_buffer_reserve(self, &self->attention_workspace, wanted, "partial states of attention",
                               error));

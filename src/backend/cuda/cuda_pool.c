@@ -34,6 +34,8 @@ cento_status cuda_pool_create(backend *base, const kv_pool_shape *shape, backend
         return error_set(error, CENTO_INVALID_ARGUMENT,
                          "an empty or oversized KV pool: %u pages of %u tokens", shape->pages,
                          shape->page_tokens);
+    TRY(device_buffer_reserve(cuda_of(base), &cuda_of(base)->attention_workspace, ATTENTION_WORKSPACE_BYTES,
+                              "partial states of attention", error));
     backend_kv_pool *pool = mem_zalloc(1, sizeof *pool);
     if (pool == NULL)
         return error_memory(error, sizeof *pool);
