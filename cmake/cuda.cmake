@@ -1,9 +1,12 @@
 # The CUDA backend, where nvcc is found: src/backend/cuda/*.c and *.cu. The runtime is linked in, cuBLASLt is
 # found at run time, so the program also starts where there is neither.
 find_program(CENTO_NVCC nvcc PATHS /usr/local/cuda/bin $ENV{CUDA_HOME}/bin)
+if(CENTO_NVCC)
+  find_package(CUDAToolkit 12.4 QUIET)
+endif()
 set(CENTO_CUDA_DEFAULT OFF)
-if(CENTO_NVCC AND NOT CENTO_SANITIZE AND NOT CENTO_FUZZ)
-  set(CENTO_CUDA_DEFAULT OFF)
+if(CUDAToolkit_FOUND AND NOT CENTO_SANITIZE AND NOT CENTO_FUZZ)
+  set(CENTO_CUDA_DEFAULT ON)
 endif()
 option(CENTO_CUDA "build the CUDA backend" ${CENTO_CUDA_DEFAULT})
 set(CENTO_CUDA_ARCHITECTURES "80-real;89-real;90a-real" CACHE STRING "GPUs to build for")
