@@ -24,11 +24,11 @@
 /* The cell of a page that was found last; valid in one build. */
 typedef struct page_bucket {
     uint32_t epoch, cell;
+    uint32_t token_begin, token_end; /* of the cell's only source; (0, 0) if there are several */
 } page_bucket;
 
 /* What a cell's views amount to; half a cache line, since every view touches one. */
 typedef struct cell_use {
-    uint32_t token_begin, token_end;   /* of its only source; (0, 0) if there are several */
     uint32_t next;                     /* another cell that begins in the same page, or NONE */
     uint32_t repeat_count, group_last; /* views of a group that has one already */
     uint32_t view_count, row_count;    /* views that do not fill tiles of their own, and their rows */
@@ -242,7 +242,6 @@ typedef struct cell_cursor {
     uint32_t row_begin, row_count;
     uint32_t group;
     uint32_t position_min, position_max; /* of the group's rows */
-    uint32_t tiles;                      /* that the rows fill; 0: less than one */
     uint64_t coordinate;                 /* of the next key; cells end at multiples of PLAN_CELL_TOKENS */
     int64_t rotation_origin;
     uint32_t position;           /* of the cell's first key */
@@ -295,14 +294,14 @@ static inline uint32_t cell_new(cascade_plan *plan, page_bucket *bucket, uint32_
     plan->cells[cell] = (plan_cell){plan->source_count, source_count, key_count};
     plan->source_count += source_count;
     work->uses[cell] = (cell_use){
-        .token_begin = source_count == 1 ? first->token_begin : 0,
-        .token_end = source_count == 1 ? first->token_end : 0,
         .next = before,
         .group_last = NONE,
         .task = NONE,
     };
     work->privates[cell] = (cell_private){0};
-    *bucket = (page_bucket){work->epoch, cell};
+    bool single = source_count == 1;
+    *bucket =
+        (page_bucket){work->epoch, cell, single ? first->token_begin : 0, single ? first->token_end : 0};
     return cell;
 }
 
@@ -332,21 +331,6 @@ static bool keys_are_seen(const cell_cursor *cursor, uint32_t position, uint32_t
            (cursor->plan->window == 0 || last > (int64_t)cursor->position_min - cursor->plan->window);
 }
 
-/* What a view adds to its cell's counts. */
-static inline void count_view(const cell_cursor *cursor, cell_use *use, cell_private *private) {
-    if (use->group_last == cursor->group)
-        use->repeat_count++;
-    use->group_last = cursor->group;
-    if (cursor->tiles == 0) {
-        use->view_count++;
-        use->row_count += cursor->row_count;
-    } else {
-        private->view_count++;
-        private->row_count += cursor->row_count;
-        private->tile_count += cursor->tiles;
-    }
-}
-
 /* The cell is whole: a view on it, if anybody sees it. */
 static cento_status cell_close(cell_cursor *cursor, cento_error *error) {
     cascade_plan *plan = cursor->plan;
@@ -356,7 +340,6 @@ static cento_status cell_close(cell_cursor *cursor, cento_error *error) {
             return error_set(error, CENTO_INVALID_ARGUMENT, "the step has more than %u views on cells of KV",
                              plan->options.cells_max);
         TRY(cell_find(cursor, &cell, error));
-        count_view(cursor, &plan->workspace->uses[cell], &plan->workspace->privates[cell]);
         plan->views[plan->view_count++] = (plan_view){
             .cell = cell,
             .row_begin = cursor->row_begin,
@@ -399,7 +382,6 @@ static uint32_t add_short_spans(const cell_cursor *cursor, const kv_span *spans,
     cascade_plan *plan = cursor->plan;
     const plan_workspace *work = plan->workspace;
     const uint32_t page_shift = work->page_shift, page_count = plan->options.page_count, epoch = work->epoch;
-    cell_use *uses = work->uses;
     page_bucket *buckets = work->buckets;
     plan_view *view = plan->views + plan->view_count, *end = plan->views + plan->options.cells_max;
     uint32_t s = first;
@@ -416,7 +398,7 @@ static uint32_t add_short_spans(const cell_cursor *cursor, const kv_span *spans,
             break;
         if (buckets[page].epoch == epoch) {
             cell = buckets[page].cell;
-            if (uses[cell].token_begin != begin || uses[cell].token_end != begin + keys)
+            if (buckets[page].token_begin != begin || buckets[page].token_end != begin + keys)
                 break;
         } else {
             plan_source *source = plan->sources + plan->source_count;
@@ -425,7 +407,6 @@ static uint32_t add_short_spans(const cell_cursor *cursor, const kv_span *spans,
                 break;
             cell = cell_new(plan, &buckets[page], 1, keys);
         }
-        count_view(cursor, &uses[cell], &work->privates[cell]);
         *view++ = (plan_view){
             .cell = cell,
             .row_begin = cursor->row_begin,
@@ -452,7 +433,6 @@ static cento_status add_group(cascade_plan *plan, const plan_input *input, uint3
         .group = index,
         .position_min = input->positions[group->row_begin],
         .position_max = input->positions[group->row_begin + group->row_count - 1],
-        .tiles = is_small(plan, group->row_count, input->heads_per_kv) ? 0 : tiles_of(plan, group->row_count),
     };
     const kv_span *spans = input->spans + group->span_begin;
     uint32_t count = group->span_count;
@@ -472,6 +452,31 @@ static cento_status add_group(cascade_plan *plan, const plan_input *input, uint3
 }
 
 /* -------------------------------------------------------------------- 2: cells to drafts ---- */
+
+/* What all views add to their cells' counts. A pass of its own: in the search for cells, counters whose
+ * addresses are known late would keep the processor from looking ahead. */
+static void count_views(cascade_plan *plan, uint32_t heads_per_kv) {
+    cell_use *uses = plan->workspace->uses;
+    cell_private *privates = plan->workspace->privates;
+    for (uint32_t f = 0; f < plan->fold_count; f++) {
+        const plan_fold *fold = &plan->folds[f];
+        const plan_view *view = plan->views + fold->view_begin, *end = view + fold->view_count;
+        bool small = is_small(plan, fold->row_count, heads_per_kv);
+        for (; view < end; view++) {
+            cell_use *use = &uses[view->cell];
+            use->repeat_count += use->group_last == f;
+            use->group_last = f;
+            if (small) {
+                use->view_count++;
+                use->row_count += fold->row_count;
+            } else {
+                privates[view->cell].view_count++;
+                privates[view->cell].row_count += fold->row_count;
+                privates[view->cell].tile_count += tiles_of(plan, fold->row_count);
+            }
+        }
+    }
+}
 
 static uint32_t cell_level(const cascade_plan *plan, uint32_t cell) {
     const cell_use *use = &plan->workspace->uses[cell];
@@ -577,7 +582,7 @@ static void order_tasks(cascade_plan *plan) {
     for (uint32_t t = 0; t < plan->task_count; t++) {
         plan_task *task = &plan->tasks[t];
         task->view_begin = plan->task_view_count;
-        work->cursors[t] = (task_cursor){task->view_begin, plan->slot_count};
+        work->cursors[work->few_folds ? t : task->cell] = (task_cursor){task->view_begin, plan->slot_count};
         plan->task_view_count += task->view_count;
         plan->slot_count += task->row_count;
     }
@@ -594,14 +599,17 @@ static void assign_slots(cascade_plan *plan, uint32_t heads_per_kv) {
             continue;
         for (uint32_t v = fold->view_begin; v < fold->view_begin + fold->view_count; v++) {
             plan_view *view = &plan->views[v];
-            uint32_t task = work->uses[view->cell].task;
-            if (work->few_folds)
-                task = work->view_drafts[v] == NONE ? NONE : work->draft_tasks[work->view_drafts[v]];
-            if (task == NONE)
+            task_cursor *cursor = &work->cursors[view->cell]; /* a cell has one task */
+            if (work->few_folds) {
+                if (work->view_drafts[v] == NONE)
+                    continue;
+                cursor = &work->cursors[work->draft_tasks[work->view_drafts[v]]];
+            } else if (work->uses[view->cell].task == NONE) {
                 continue;
-            plan->task_views[work->cursors[task].view++] = v;
-            view->slot = work->cursors[task].slot;
-            work->cursors[task].slot += view->row_count;
+            }
+            plan->task_views[cursor->view++] = v;
+            view->slot = cursor->slot;
+            cursor->slot += view->row_count;
         }
     }
 }
@@ -622,6 +630,7 @@ static cento_status build(cascade_plan *plan, const plan_input *input, cento_err
     plan->window = input->window;
     for (uint32_t g = 0; g < input->group_count; g++)
         TRY(add_group(plan, input, g, error));
+    count_views(plan, input->heads_per_kv);
     draft_shared(plan, input->heads_per_kv);
     draft_private(plan, input->heads_per_kv);
     order_tasks(plan);
