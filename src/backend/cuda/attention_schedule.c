@@ -1,0 +1,631 @@
+/*
+ * attention_schedule: see attention_schedule.h. Building is four passes:
+ *
+ *   1. views → streams: tasks of the same views that follow each other, and each fold's own views, are
+ * chained;
+ *   2. streams → tiles of rows, with the keys that they see;
+ *   3. tiles → items: poured into the workers, cut where one is full;
+ *   4. items → merge units.
+ */
+#include "attention_schedule.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+
+#define NONE           SCHEDULE_NONE
+#define SHARED_FILL    0.8 /* of a worker's share that shared streams may take */
+#define ITEM_OVERHEAD  0.6 /* an item's fixed cost, in blocks */
+#define EXCESS_ALLOWED 0.5 /* blocks that the last worker may have beyond the others */
+#define ROUNDS_MAX     16
+
+/* A block of 64 keys in the units of a 16-row tile's; and the least blocks of a piece of a tile that is cut.
+ */
+static const float shape_cost[] = {1.0f, 1.0f, 1.15f, 1.7f};
+static const uint32_t shape_rows[] = {16, 32, 64, 128};
+static const uint32_t shape_piece_blocks[] = {2, 4, 6, 12};
+
+/* A growing array of items of one size. */
+typedef struct table {
+    void *memory;
+    size_t capacity, count;
+} table;
+
+typedef struct stream {
+    uint32_t segment_begin, segment_count;
+    uint32_t row_begin, row_count; /* in rows */
+    uint32_t key_count;
+    bool shared; /* by rows of several views */
+} stream;
+
+typedef struct tile {
+    uint32_t stream;
+    uint32_t row_begin, row_count;
+    uint32_t key_begin, key_end; /* seen by any of its rows */
+    uint32_t full_begin, full_end;
+    uint32_t shape;
+    bool merged;
+} tile;
+
+struct attention_schedule {
+    table segments, rows, page_ids, streams, tiles, items, item_tiles, work_begin;
+    table view_tasks, row_counts, row_units, unit_begin, unit_partials, zero_rows, order;
+    table block;
+    schedule_options options;
+    const cascade_plan *plan;
+    const uint32_t *positions;
+    uint32_t unit_count, partial_count, unit_partials_most;
+};
+
+/* Room for `count` more; NULL if memory is short. */
+static void *table_add(table *of, size_t count, size_t size) {
+    if (!mem_grow(&of->memory, &of->capacity, of->count + count + 1, size))
+        return NULL;
+    of->count += count;
+    return (char *)of->memory + (of->count - count) * size;
+}
+
+#define ADD(pointer, table, added)                                                                           \
+    do {                                                                                                     \
+        (pointer) = table_add(&schedule->table, (added), sizeof *(pointer));                                 \
+        if ((pointer) == NULL)                                                                               \
+            return error_memory(error, (schedule->table.count + (added)) * sizeof *(pointer));               \
+    } while (0)
+
+cento_status attention_schedule_create(attention_schedule **result, cento_error *error) {
+    attention_schedule *schedule = mem_zalloc(1, sizeof *schedule);
+    if (schedule == NULL)
+        return error_memory(error, sizeof *schedule);
+    *result = schedule;
+    return CENTO_OK;
+}
+
+static table *const *tables_of(attention_schedule *s, table *tables[], size_t *count) {
+    table *const all[] = {&s->segments,      &s->rows,       &s->page_ids,   &s->streams,
+                          &s->tiles,         &s->items,      &s->item_tiles, &s->work_begin,
+                          &s->view_tasks,    &s->row_counts, &s->row_units,  &s->unit_begin,
+                          &s->unit_partials, &s->zero_rows,  &s->order,      &s->block};
+    *count = sizeof all / sizeof *all;
+    memcpy(tables, all, sizeof all);
+    return tables;
+}
+
+void attention_schedule_free(attention_schedule *schedule) {
+    if (schedule == NULL)
+        return;
+    table *tables[16];
+    size_t count;
+    tables_of(schedule, tables, &count);
+    for (size_t i = 0; i < count; i++)
+        mem_free(tables[i]->memory);
+    mem_free(schedule);
+}
+
+/* -------------------------------------------------------------------- 1: views to streams ---- */
+
+/* `view` + 1 goes on where `view` ends, for the same rows. */
+static bool view_continues(const cascade_plan *plan, uint32_t view) {
+    const plan_view *now = &plan->views[view], *next = now + 1;
+    return view + 1 < plan->view_count && next->row_begin == now->row_begin &&
+           next->row_count == now->row_count && next->rotation_origin == now->rotation_origin &&
+           (int64_t)next->position == (int64_t)now->position + plan->cells[now->cell].key_count;
+}
+
+static cento_status add_pages(attention_schedule *schedule, const plan_source *source, uint32_t from,
+                              uint32_t end, cento_error *error) {
+    uint32_t page_tokens = schedule->plan->options.page_tokens;
+    uint32_t first = from / page_tokens, count = (end + page_tokens - 1) / page_tokens - first, *ids;
+    ADD(ids, page_ids, count);
+    memcpy(ids, source->pages + first, count * sizeof *ids);
+    return CENTO_OK;
+}
+
+/* A source that follows the last one in the same run lengthens its segment. */
+static cento_status add_cell(attention_schedule *schedule, stream *into, uint32_t cell_index,
+                             const plan_source **last, cento_error *error) {
+    const cascade_plan *plan = schedule->plan;
+    const plan_cell *cell = &plan->cells[cell_index];
+    uint32_t page_tokens = plan->options.page_tokens;
+    for (uint32_t i = 0; i < cell->source_count; i++) {
+        const plan_source *source = &plan->sources[cell->source_begin + i];
+        uint32_t count = source->token_end - source->token_begin;
+        if (count == 0)
+            continue;
+        if (*last != NULL && (*last)->pages == source->pages && (*last)->token_end == source->token_begin) {
+            uint32_t held_end = (source->token_begin + page_tokens - 1) / page_tokens * page_tokens;
+            if (source->token_end > held_end)
+                TRY(add_pages(schedule, source, held_end, source->token_end, error));
+            schedule_segment *segments = schedule->segments.memory;
+            segments[schedule->segments.count - 1].key_end += count;
+        } else {
+            schedule_segment *segment;
+            uint32_t page_begin = (uint32_t)schedule->page_ids.count;
+            TRY(add_pages(schedule, source, source->token_begin, source->token_end, error));
+            ADD(segment, segments, 1);
+            *segment = (schedule_segment){page_begin, source->token_begin % page_tokens, into->key_count,
+                                          into->key_count + count};
+            into->segment_count++;
+        }
+        *last = source;
+        into->key_count += count;
+    }
+    return CENTO_OK;
+}
+
+static cento_status add_rows(attention_schedule *schedule, stream *into, const plan_view *view,
+                             cento_error *error) {
+    schedule_row *rows;
+    ADD(rows, rows, view->row_count);
+    for (uint32_t i = 0; i < view->row_count; i++) {
+        uint32_t row = view->row_begin + i;
+        int64_t position = schedule->positions[row];
+        rows[i] = (schedule_row){row, (int32_t)(position - view->rotation_origin),
+                                 (int32_t)(position - view->position + 1), NONE};
+    }
+    into->row_count += view->row_count;
+    return CENTO_OK;
+}
+
+static stream stream_here(const attention_schedule *schedule) {
+    return (stream){.segment_begin = (uint32_t)schedule->segments.count,
+                    .row_begin = (uint32_t)schedule->rows.count};
+}
+
+static cento_status stream_close(attention_schedule *schedule, const stream *made, cento_error *error) {
+    stream *into;
+    ADD(into, streams, 1);
+    *into = *made;
+    return CENTO_OK;
+}
+
+/* Task `next` continues `task` for all of its views. */
+static bool task_continues(const cascade_plan *plan, const plan_task *task, const plan_task *next) {
+    if (task->view_count != next->view_count)
+        return false;
+    const uint32_t *views = plan->task_views + task->view_begin,
+                   *next_views = plan->task_views + next->view_begin;
+    for (uint32_t i = 0; i < task->view_count; i++)
+        if (next_views[i] != views[i] + 1 || !view_continues(plan, views[i]))
+            return false;
+    return true;
+}
+
+/* The task of the view behind (step 1) or before (step -1) a task's first view, if they are continuous; else
+ * NONE. */
+static uint32_t neighbour(const attention_schedule *schedule, uint32_t task, int step) {
+    const cascade_plan *plan = schedule->plan;
+    const uint32_t *view_tasks = schedule->view_tasks.memory;
+    int64_t view = (int64_t)plan->task_views[plan->tasks[task].view_begin] + step;
+    if (view < 0 || view >= plan->view_count || view_tasks[view] == NONE)
+        return NONE;
+    uint32_t other = view_tasks[view];
+    const plan_task *a = &plan->tasks[task], *b = &plan->tasks[other];
+    return (step > 0 ? task_continues(plan, a, b) : task_continues(plan, b, a)) ? other : NONE;
+}
+
+static cento_status chain_tasks(attention_schedule *schedule, cento_error *error) {
+    const cascade_plan *plan = schedule->plan;
+    for (uint32_t t = 0; t < plan->task_count; t++) {
+        const plan_task *task = &plan->tasks[t];
+        if (task->view_count < 2 || neighbour(schedule, t, -1) != NONE)
+            continue;
+        stream made = stream_here(schedule);
+        made.shared = true;
+        for (uint32_t i = 0; i < task->view_count; i++)
+            TRY(add_rows(schedule, &made, &plan->views[plan->task_views[task->view_begin + i]], error));
+        const plan_source *last = NULL;
+        for (uint32_t next = t; next != NONE; next = neighbour(schedule, next, 1))
+            TRY(add_cell(schedule, &made, plan->tasks[next].cell, &last, error));
+        TRY(stream_close(schedule, &made, error));
+    }
+    return CENTO_OK;
+}
+
+/* Views that no other group's rows share: private ones, and tasks of one view. */
+static cento_status chain_own(attention_schedule *schedule, cento_error *error) {
+    const cascade_plan *plan = schedule->plan;
+    const uint32_t *view_tasks = schedule->view_tasks.memory;
+    for (uint32_t f = 0; f < plan->fold_count; f++) {
+        const plan_fold *fold = &plan->folds[f];
+        uint32_t end = fold->view_begin + fold->view_count;
+        for (uint32_t v = fold->view_begin; v < end; v++) {
+            if (view_tasks[v] != NONE)
+                continue;
+            stream made = stream_here(schedule);
+            const plan_source *last = NULL;
+            TRY(add_rows(schedule, &made, &plan->views[v], error));
+            TRY(add_cell(schedule, &made, plan->views[v].cell, &last, error));
+            for (; v + 1 < end && view_tasks[v + 1] == NONE && view_continues(plan, v); v++)
+                TRY(add_cell(schedule, &made, plan->views[v + 1].cell, &last, error));
+            TRY(stream_close(schedule, &made, error));
+        }
+    }
+    return CENTO_OK;
+}
+
+static cento_status find_streams(attention_schedule *schedule, cento_error *error) {
+    const cascade_plan *plan = schedule->plan;
+    uint32_t *view_tasks;
+    ADD(view_tasks, view_tasks, plan->view_count);
+    for (uint32_t v = 0; v < plan->view_count; v++)
+        view_tasks[v] = NONE;
+    for (uint32_t t = 0; t < plan->task_count; t++)
+        for (uint32_t i = 0; plan->tasks[t].view_count > 1 && i < plan->tasks[t].view_count; i++)
+            view_tasks[plan->task_views[plan->tasks[t].view_begin + i]] = t;
+    TRY(chain_tasks(schedule, error));
+    return chain_own(schedule, error);
+}
+
+/* -------------------------------------------------------------------- 2: streams to tiles ---- */
+
+static uint32_t shape_for(uint32_t packed_rows) {
+    uint32_t shape = SCHEDULE_ROWS_16;
+    while (shape < SCHEDULE_ROWS_128 && shape_rows[shape] < packed_rows)
+        shape++;
+    return shape;
+}
+
+/* The keys that its rows see; false if there are none. */
+static bool tile_see(const attention_schedule *schedule, tile *of, uint32_t key_count) {
+    const schedule_row *rows = schedule->rows.memory;
+    int64_t window = schedule->plan->window, begin = INT32_MAX, end = 0, full_begin = 0, full_end = key_count;
+    for (uint32_t i = of->row_begin; i < of->row_begin + of->row_count; i++) {
+        int64_t seen_end = rows[i].seen_end, seen_begin = window == 0 ? 0 : seen_end - window;
+        seen_begin = seen_begin < 0 ? 0 : seen_begin;
+        full_begin = seen_begin > full_begin ? seen_begin : full_begin;
+        full_end = seen_end < full_end ? seen_end : full_end;
+        seen_end = seen_end > key_count ? key_count : seen_end;
+        if (seen_begin < seen_end) {
+            begin = seen_begin < begin ? seen_begin : begin;
+            end = seen_end > end ? seen_end : end;
+        }
+    }
+    of->key_begin = (uint32_t)begin;
+    of->key_end = (uint32_t)end;
+    of->full_begin = (uint32_t)full_begin;
+    of->full_end = full_end > full_begin ? (uint32_t)full_end : (uint32_t)full_begin;
+    return begin < end;
+}
+
+static cento_status cut_tiles(attention_schedule *schedule, cento_error *error) {
+    uint32_t group = schedule->options.heads_per_kv, tile_tokens = shape_rows[SCHEDULE_ROWS_128] / group;
+    const stream *streams = schedule->streams.memory;
+    for (uint32_t s = 0; s < schedule->streams.count; s++)
+        for (uint32_t begin = 0; begin < streams[s].row_count; begin += tile_tokens) {
+            uint32_t left = streams[s].row_count - begin, count = left < tile_tokens ? left : tile_tokens;
+            tile made = {.stream = s, .row_begin = streams[s].row_begin + begin, .row_count = count}, *into;
+            made.shape = shape_for(count * group);
+            if (!tile_see(schedule, &made, streams[s].key_count))
+                continue;
+            ADD(into, tiles, 1);
+            *into = made;
+        }
+    return CENTO_OK;
+}
+
+/* --------------------------------------------------------------------- 3: tiles to items ---- */
+
+static uint32_t tile_blocks(const tile *of) {
+    return (of->key_end - 1) / SCHEDULE_BLOCK_KEYS - of->key_begin / SCHEDULE_BLOCK_KEYS + 1;
+}
+
+static double tile_cost(const tile *of) {
+    return ITEM_OVERHEAD + (double)tile_blocks(of) * shape_cost[of->shape];
+}
+
+static cento_status add_item(attention_schedule *schedule, uint32_t tile_index, uint32_t kv_head,
+                             uint32_t worker, uint32_t block_begin, uint32_t block_end, cento_error *error) {
+    const tile *of = (const tile *)schedule->tiles.memory + tile_index;
+    const stream *in = (const stream *)schedule->streams.memory + of->stream;
+    const schedule_segment *segments = schedule->segments.memory;
+    uint32_t first = of->key_begin / SCHEDULE_BLOCK_KEYS, *item_tile;
+    uint32_t begin = (first + block_begin) * SCHEDULE_BLOCK_KEYS,
+             end = (first + block_end) * SCHEDULE_BLOCK_KEYS;
+    begin = begin < of->key_begin ? of->key_begin : begin;
+    end = end > of->key_end ? of->key_end : end;
+    uint32_t segment = in->segment_begin;
+    while (segments[segment].key_end <= begin)
+        segment++;
+    schedule_item *item;
+    ADD(item, items, 1);
+    ADD(item_tile, item_tiles, 2);
+    item_tile[0] = tile_index;
+    item_tile[1] = worker;
+    *item = (schedule_item){
+        .key_begin = begin,
+        .key_end = end,
+        .kv_head = kv_head,
+        .segment_begin = segment,
+        .first = segments[segment],
+        .row_begin = of->row_begin,
+        .row_count = of->row_count,
+        .shape = of->shape,
+        .partial = NONE,
+        .full_begin = of->full_begin,
+        .full_end = of->full_end,
+    };
+    return CENTO_OK;
+}
+
+/* Workers are filled up one after another, each to its share. */
+typedef struct pour {
+    uint32_t worker;
+    double filled, full; /* of all so far; where this worker's share ends */
+} pour;
+
+static cento_status pour_tile(attention_schedule *schedule, pour *at, const double *shares,
+                              uint32_t tile_index, uint32_t kv_head, cento_error *error) {
+    const tile *of = (const tile *)schedule->tiles.memory + tile_index;
+    uint32_t blocks = tile_blocks(of), begin = 0, least = shape_piece_blocks[of->shape];
+    double cost = shape_cost[of->shape];
+    while (begin < blocks) {
+        uint32_t left = blocks - begin, taken = left;
+        bool last_worker = at->worker + 1 == schedule->options.workers;
+        double room = at->full - at->filled - ITEM_OVERHEAD;
+        if (!last_worker && room < left * cost) {
+            double fitting = room / cost;
+            taken = fitting <= 0 ? 0 : (uint32_t)(fitting + 0.5);
+            if (taken < least)
+                taken = taken * 2 < least ? 0 : least;
+            if (taken + least > left)
+                taken = left - taken <= least / 2 || left < 2 * least ? (taken * 2 >= left ? left : 0)
+                                                                      : left - least;
+        }
+        if (taken > 0) {
+            TRY(add_item(schedule, tile_index, kv_head, at->worker, begin, begin + taken, error));
+            at->filled += ITEM_OVERHEAD + taken * cost;
+            begin += taken;
+        }
+        if (!last_worker && (taken == 0 || at->full - at->filled < 0.5 * cost))
+            at->full += shares[++at->worker];
+    }
+    return CENTO_OK;
+}
+
+static bool goes_first(const attention_schedule *schedule, const tile *of) {
+    return ((const stream *)schedule->streams.memory)[of->stream].shared;
+}
+
+static cento_status pour_pass(attention_schedule *schedule, const double *shares, bool shared,
+                              cento_error *error) {
+    pour at = {0, 0.0, shares[0]};
+    for (uint32_t shape = SCHEDULE_ROWS_128 + 1; shape-- > 0;)
+        for (uint32_t t = 0; t < schedule->tiles.count; t++) {
+            const tile *of = (const tile *)schedule->tiles.memory + t;
+            if (of->shape != shape || goes_first(schedule, of) != shared)
+                continue;
+            for (uint32_t head = 0; head < schedule->options.kv_heads; head++)
+                TRY(pour_tile(schedule, &at, shares, t, head, error));
+        }
+    return CENTO_OK;
+}
+
+/* Items in the order of their workers, stable. */
+static cento_status sort_items(attention_schedule *schedule, cento_error *error) {
+    uint32_t workers = schedule->options.workers, count = (uint32_t)schedule->items.count, *begin, *order;
+    ADD(begin, work_begin, workers + 1);
+    ADD(order, order, count);
+    const uint32_t *item_tiles = schedule->item_tiles.memory;
+    memset(begin, 0, (workers + 1) * sizeof *begin);
+    for (uint32_t i = 0; i < count; i++)
+        begin[item_tiles[2 * i + 1] + 1]++;
+    for (uint32_t w = 0; w < workers; w++)
+        begin[w + 1] += begin[w];
+    for (uint32_t i = 0; i < count; i++)
+        order[begin[item_tiles[2 * i + 1]]++] = i;
+    for (uint32_t w = workers; w > 0; w--)
+        begin[w] = begin[w - 1];
+    begin[0] = 0;
+    return CENTO_OK;
+}
+
+static double item_cost(const schedule_item *item) {
+    uint32_t blocks = (item->key_end - 1) / SCHEDULE_BLOCK_KEYS - item->key_begin / SCHEDULE_BLOCK_KEYS + 1;
+    return ITEM_OVERHEAD + blocks * (double)shape_cost[item->shape];
+}
+
+/* Shared tiles first, up to `first` for each worker, then the others up to `share`. */
+static cento_status pour_all(attention_schedule *schedule, double *shares, double first, double share,
+                             cento_error *error) {
+    uint32_t workers = schedule->options.workers;
+    schedule->items.count = schedule->item_tiles.count = 0;
+    for (uint32_t w = 0; w < workers; w++)
+        shares[w] = first;
+    TRY(pour_pass(schedule, shares, true, error));
+    const uint32_t *item_tiles = schedule->item_tiles.memory;
+    const schedule_item *items = schedule->items.memory;
+    for (uint32_t w = 0; w < workers; w++)
+        shares[w] = share;
+    for (size_t i = 0; i < schedule->items.count; i++)
+        shares[item_tiles[2 * i + 1]] -= item_cost(&items[i]);
+    for (uint32_t w = 0; w < workers; w++)
+        shares[w] = shares[w] < 0 ? 0.0 : shares[w];
+    return pour_pass(schedule, shares, false, error);
+}
+
+/* What the last worker has beyond `share`: it takes all that the others have not. */
+static double last_excess(const attention_schedule *schedule, double share) {
+    const uint32_t *item_tiles = schedule->item_tiles.memory;
+    const schedule_item *items = schedule->items.memory;
+    double load = 0.0;
+    for (size_t i = 0; i < schedule->items.count; i++)
+        if (item_tiles[2 * i + 1] + 1 == schedule->options.workers)
+            load += item_cost(&items[i]);
+    return load - share;
+}
+
+/* Every cut adds an item's overhead, and pieces are not cut below their least size: the share that holds all
+ * is found in a few rounds. */
+static cento_status cut_items(attention_schedule *schedule, cento_error *error) {
+    uint32_t workers = schedule->options.workers, heads = schedule->options.kv_heads;
+    double shared = 0.0, own = 0.0, *shares = mem_alloc(workers, sizeof *shares);
+    if (shares == NULL)
+        return error_memory(error, workers * sizeof *shares);
+    for (uint32_t t = 0; t < schedule->tiles.count; t++) {
+        const tile *of = (const tile *)schedule->tiles.memory + t;
+        *(goes_first(schedule, of) ? &shared : &own) += tile_cost(of) * heads;
+    }
+    double share = (shared + own) / workers;
+    cento_status status = CENTO_OK;
+    for (int round = 0; round < ROUNDS_MAX; round++) {
+        double first =
+            shared > SHARED_FILL * (shared + own) ? share * shared / (shared + own) : SHARED_FILL * share;
+        status = pour_all(schedule, shares, first, share, error);
+        double excess = last_excess(schedule, share);
+        if (status != CENTO_OK || excess <= EXCESS_ALLOWED)
+            break;
+        share += excess / workers > 0.02 * share ? excess / workers : 0.02 * share;
+    }
+    mem_free(shares);
+    return status == CENTO_OK ? sort_items(schedule, error) : status;
+}
+
+/* --------------------------------------------------------------------- 4: merge units ------- */
+
+static cento_status find_units(attention_schedule *schedule, cento_error *error) {
+    uint32_t heads = schedule->options.kv_heads, group = schedule->options.heads_per_kv;
+    uint32_t row_count = schedule->plan->row_count, *counts, *units, *begin, *partials;
+    ADD(counts, row_counts, (size_t)row_count * heads);
+    ADD(units, row_units, row_count);
+    memset(counts, 0, (size_t)row_count * heads * sizeof *counts);
+    memset(units, 0xFF, row_count * sizeof *units);
+    schedule_item *items = schedule->items.memory;
+    schedule_row *rows = schedule->rows.memory;
+    tile *tiles = schedule->tiles.memory;
+    const uint32_t *item_tiles = schedule->item_tiles.memory, *order = schedule->order.memory;
+    for (size_t i = 0; i < schedule->items.count; i++)
+        for (uint32_t r = 0; r < items[i].row_count; r++)
+            counts[(size_t)rows[items[i].row_begin + r].row * heads + items[i].kv_head]++;
+    /* all rows of a tile are merged if one is: then a row that is not has one item for each head */
+    for (uint32_t t = 0; t < schedule->tiles.count; t++) {
+        for (uint32_t r = 0; r < tiles[t].row_count && !tiles[t].merged; r++)
+            for (uint32_t head = 0; head < heads; head++)
+                tiles[t].merged |= counts[(size_t)rows[tiles[t].row_begin + r].row * heads + head] > 1;
+        for (uint32_t r = 0; r < tiles[t].row_count && tiles[t].merged; r++) {
+            schedule_row *row = &rows[tiles[t].row_begin + r];
+            if (units[row->row] == NONE) {
+                units[row->row] = schedule->unit_count;
+                schedule->unit_count += heads;
+            }
+            row->unit = units[row->row];
+        }
+    }
+    ADD(begin, unit_begin, schedule->unit_count + 1);
+    uint32_t total = 0;
+    for (uint32_t row = 0; row < row_count; row++) {
+        uint32_t seen = 0;
+        for (uint32_t head = 0; head < heads; head++) {
+            seen += counts[(size_t)row * heads + head];
+            if (units[row] != NONE) /* units are numbered in another order than rows: counts first */
+                begin[units[row] + head] = counts[(size_t)row * heads + head];
+        }
+        if (seen == 0) {
+            uint32_t *zero;
+            ADD(zero, zero_rows, 1);
+            *zero = row;
+        }
+    }
+    for (uint32_t unit = 0; unit < schedule->unit_count; unit++) {
+        uint32_t count = begin[unit];
+        begin[unit] = total;
+        total += count;
+        if (count > schedule->unit_partials_most)
+            schedule->unit_partials_most = count;
+    }
+    begin[schedule->unit_count] = total;
+    ADD(partials, unit_partials, total);
+    memset(counts, 0, (size_t)row_count * heads * sizeof *counts);
+    for (size_t i = 0; i < schedule->items.count; i++) {
+        schedule_item *item = &items[order[i]];
+        if (!tiles[item_tiles[2 * order[i]]].merged)
+            continue;
+        item->partial = schedule->partial_count;
+        for (uint32_t r = 0; r < item->row_count; r++) {
+            const schedule_row *row = &rows[item->row_begin + r];
+            uint32_t *filled = &counts[(size_t)row->row * heads + item->kv_head];
+            partials[begin[row->unit + item->kv_head] + (*filled)++] = item->partial + r * group;
+        }
+        schedule->partial_count += item->row_count * group;
+    }
+    return CENTO_OK;
+}
+
+/* ------------------------------------------------------------------------------ the block ---- */
+
+static uint32_t lay(uint32_t *words, size_t count, size_t size) {
+    uint32_t at = *words;
+    *words += (uint32_t)((count * size / 4 + 3) / 4 * 4);
+    return at;
+}
+
+static cento_status write_block(attention_schedule *schedule, cento_error *error) {
+    uint32_t words = (uint32_t)sizeof(schedule_header) / 4;
+    schedule_header header = {
+        .workers = schedule->options.workers,
+        .item_count = (uint32_t)schedule->items.count,
+        .unit_count = schedule->unit_count,
+        .partial_count = schedule->partial_count,
+        .zero_row_count = (uint32_t)schedule->zero_rows.count,
+        .unit_partials_most = schedule->unit_partials_most,
+    };
+    header.work_begin = lay(&words, schedule->work_begin.count, 4);
+    header.items = lay(&words, schedule->items.count, sizeof(schedule_item));
+    header.rows = lay(&words, schedule->rows.count, sizeof(schedule_row));
+    header.segments = lay(&words, schedule->segments.count, sizeof(schedule_segment));
+    header.page_ids = lay(&words, schedule->page_ids.count, 4);
+    header.unit_begin = lay(&words, schedule->unit_begin.count, 4);
+    header.unit_partials = lay(&words, schedule->unit_partials.count, 4);
+    header.zero_rows = lay(&words, schedule->zero_rows.count, 4);
+    header.words = words;
+    uint32_t *block;
+    ADD(block, block, words);
+    memcpy(block, &header, sizeof header);
+    const uint32_t *order = schedule->order.memory;
+    const schedule_item *items = schedule->items.memory;
+    schedule_item *sorted = (schedule_item *)(void *)(block + header.items);
+    for (size_t i = 0; i < schedule->items.count; i++)
+        sorted[i] = items[order[i]];
+    const struct {
+        uint32_t at;
+        const table *from;
+        size_t size;
+    } parts[] = {
+        {header.work_begin, &schedule->work_begin, 4},
+        {header.rows, &schedule->rows, sizeof(schedule_row)},
+        {header.segments, &schedule->segments, sizeof(schedule_segment)},
+        {header.page_ids, &schedule->page_ids, 4},
+        {header.unit_begin, &schedule->unit_begin, 4},
+        {header.unit_partials, &schedule->unit_partials, 4},
+        {header.zero_rows, &schedule->zero_rows, 4},
+    };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (parts[i].from->count > 0)
+            memcpy(block + parts[i].at, parts[i].from->memory, parts[i].from->count * parts[i].size);
+    return CENTO_OK;
+}
+
+cento_status attention_schedule_build(attention_schedule *schedule, const schedule_options *options,
+                                      const cascade_plan *plan, const uint32_t *positions,
+                                      const uint32_t **block, cento_error *error) {
+    if (options->workers == 0 || options->kv_heads == 0 || options->heads_per_kv == 0 ||
+        options->heads_per_kv > shape_rows[SCHEDULE_ROWS_128])
+        return error_set(error, CENTO_INVALID_ARGUMENT,
+                         "a schedule for %u workers, %u KV heads of %u query heads", options->workers,
+                         options->kv_heads, options->heads_per_kv);
+    table *tables[16];
+    size_t count;
+    tables_of(schedule, tables, &count);
+    for (size_t i = 0; i < count; i++)
+        tables[i]->count = 0;
+    schedule->options = *options;
+    schedule->plan = plan;
+    schedule->positions = positions;
+    schedule->unit_count = schedule->partial_count = schedule->unit_partials_most = 0;
+    TRY(find_streams(schedule, error));
+    TRY(cut_tiles(schedule, error));
+    TRY(cut_items(schedule, error));
+    TRY(find_units(schedule, error));
+    TRY(write_block(schedule, error));
+    *block = schedule->block.memory;
+    return CENTO_OK;
+}
