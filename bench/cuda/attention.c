@@ -267,7 +267,7 @@ static void shape_random(step *of, uint32_t index) {
 
 static double check_step(step *of, uint32_t index) {
     size_t count = of->input.row_count * out_width(of);
-    float *out = malloc(count * sizeof *out), *again = malloc(count * sizeof *again);
+    float *out = calloc(count, sizeof *out), *again = calloc(count, sizeof *again);
     uint16_t *halves = malloc(count * 2);
     double worst = 0.0;
     for (int run = 0; run < 3; run++) {
@@ -409,7 +409,7 @@ static double time_us(step *of, uint32_t launches) {
 
 static double case_error(step *of) {
     size_t count = of->input.row_count * out_width(of);
-    float *out = malloc(count * sizeof *out);
+    float *out = calloc(count, sizeof *out);
     CUDA(cudaMemset(of->out, 0xFF, count * sizeof *out));
     CUDA(attention_mma_run(&of->call));
     CUDA(cudaDeviceSynchronize());
