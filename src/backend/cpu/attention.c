@@ -18,6 +18,7 @@
 #include <omp.h>
 #include <string.h>
 
+#include "backend/backend_check.h"
 #include "cpu.h"
 
 #define TILE_ROWS_WANTED 96
@@ -63,26 +64,6 @@ uint32_t attention_tile_rows(const backend *self) {
 }
 
 /* ------------------------------------------------------------------------------- tables ---- */
-
-static cento_status check_job(const attention_job *job, uint32_t rows, cento_error *error) {
-    const attention_shape *shape = job->shape;
-    const kv_pool_shape *held = &job->pool->shape;
-    const cascade_plan *plan = job->plan;
-    if (shape->kv_heads != held->kv_heads || shape->head_dim != held->head_dim || shape->kv_heads == 0 ||
-        shape->heads % shape->kv_heads != 0 || shape->head_dim % 2 != 0 || job->layer >= held->layers)
-        return error_set(error, CENTO_INVALID_ARGUMENT, "the KV pool has another shape than the model");
-    if (plan->row_count != rows)
-        return error_set(error, CENTO_INVALID_ARGUMENT, "the plan is for %u rows, the batch has %u",
-                         plan->row_count, rows);
-    if (plan->options.page_tokens != held->page_tokens || plan->options.page_count > held->pages)
-        return error_set(error, CENTO_INVALID_ARGUMENT,
-                         "the plan is for %u pages of %u tokens, the pool has %u of %u",
-                         plan->options.page_count, plan->options.page_tokens, held->pages, held->page_tokens);
-    if (plan->window != 0 && plan->window != shape->window)
-        return error_set(error, CENTO_INVALID_ARGUMENT, "the plan's window is %u, the layer's %u",
-                         plan->window, shape->window);
-    return CENTO_OK;
-}
 
 /* Tiles of about equal size; counts them if `tiles` is NULL. */
 static uint32_t cut_rows(const attention_job *job, uint32_t of, uint32_t row_count, row_tile *tiles) {
@@ -494,7 +475,7 @@ cento_status attention_run(backend *base, const attention_shape *shape, const ro
         .layer = layer,
         .out = out,
     };
-    TRY(check_job(&job, rows, error));
+    TRY(backend_check_attention(shape, rows, plan, &pool->shape, layer, error));
     job.group = shape->heads / shape->kv_heads;
     job.tile_tokens = job.group >= TILE_ROWS_WANTED ? 1 : TILE_ROWS_WANTED / job.group;
     TRY(job_prepare(&job, self, rope, error));

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/backend_check.h"
 #include "base/mem.h"
 #include "convert.h"
 #include "cpu.h"

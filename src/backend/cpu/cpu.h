@@ -88,7 +88,6 @@ struct backend_kv_pool {
 cento_status kv_pool_create(backend *self, const kv_pool_shape *shape, backend_kv_pool **pool,
                             cento_error *error);
 void kv_pool_free(backend *self, backend_kv_pool *pool);
-uint64_t kv_pool_bytes(const backend *self, const kv_pool_shape *shape);
 cento_status kv_pool_write(backend *self, const attention_shape *shape, const rope_table *rope, float *qkv,
                            uint32_t rows, const uint32_t *positions, const uint32_t *kv_slots,
                            const float *q_norm, const float *k_norm, backend_kv_pool *pool, uint32_t layer,

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <sys/mman.h>
 
+#include "backend/backend_check.h"
 #include "base/mem.h"
 #include "convert.h"
 #include "cpu.h"
@@ -126,21 +127,12 @@ static gemm_kind storage_kind(const cpu_backend *self, const tensor_view *parts,
 cento_status gemm_matrix_create(backend *base, const tensor_view *parts, size_t part_count, bool gather_rows,
                                 backend_matrix **result, cento_error *error) {
     cpu_backend *self = cpu_of(base);
-    uint64_t rows = 0;
-    for (size_t i = 0; i < part_count; i++) {
-        if (parts[i].columns != parts[0].columns)
-            return error_set(error, CENTO_INVALID_ARGUMENT, "stacked matrices have %u and %u columns",
-                             parts[0].columns, parts[i].columns);
-        rows += parts[i].rows;
-    }
-    if (part_count == 0 || rows == 0 || parts[0].columns == 0 || rows > INT32_MAX ||
-        parts[0].columns > INT32_MAX)
-        return error_set(error, CENTO_INVALID_ARGUMENT, "an empty or oversized matrix");
-
+    uint32_t rows;
+    TRY(backend_check_parts(parts, part_count, INT32_MAX, &rows, error));
     backend_matrix *matrix = mem_zalloc(1, sizeof *matrix);
     if (matrix == NULL)
         return error_memory(error, sizeof *matrix);
-    matrix->rows = (uint32_t)rows;
+    matrix->rows = rows;
     matrix->columns = parts[0].columns;
     matrix->kind = storage_kind(self, parts, part_count);
     uint32_t panel_width = self->kernels->panel_width, panels = divided_up(matrix->rows, panel_width);

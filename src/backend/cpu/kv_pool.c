@@ -4,45 +4,26 @@
  */
 #include <string.h>
 
+#include "backend/backend_check.h"
 #include "base/mem.h"
 #include "convert.h"
 #include "cpu.h"
-
-static bool pool_elements(const kv_pool_shape *shape, size_t *elements) {
-    size_t token = (size_t)shape->kv_heads * shape->head_dim;
-    return token <= UINT32_MAX &&
-           !__builtin_mul_overflow(2 * token, (size_t)shape->page_tokens * shape->layers, elements) &&
-           !__builtin_mul_overflow(*elements, (size_t)shape->pages, elements) && *elements <= SIZE_MAX / 8;
-}
-
-static size_t element_bytes(const kv_pool_shape *shape) {
-    return shape->dtype == CENTO_DTYPE_BF16 ? sizeof(uint16_t) : sizeof(float);
-}
-
-uint64_t kv_pool_bytes(const backend *self, const kv_pool_shape *shape) {
-    size_t elements;
-    (void)self;
-    return pool_elements(shape, &elements) ? elements * element_bytes(shape) : UINT64_MAX;
-}
 
 cento_status kv_pool_create(backend *self, const kv_pool_shape *shape, backend_kv_pool **result,
                             cento_error *error) {
     size_t elements;
     (void)self;
-    if (!pool_elements(shape, &elements) || elements == 0)
-        return error_set(error, CENTO_INVALID_ARGUMENT,
-                         "an empty or oversized KV pool: %u pages of %u tokens", shape->pages,
-                         shape->page_tokens);
+    TRY(kv_pool_elements(shape, &elements, error));
     backend_kv_pool *pool = mem_zalloc(1, sizeof *pool);
     if (pool == NULL)
         return error_memory(error, sizeof *pool);
     pool->shape = *shape;
-    pool->element_bytes = element_bytes(shape);
+    pool->element_bytes = kv_pool_element_bytes(shape);
     pool->bf16 = pool->element_bytes == sizeof(uint16_t);
     pool->data = large_alloc(elements * pool->element_bytes);
     if (pool->data == NULL) {
         mem_free(pool);
-        return error_memory(error, elements * element_bytes(shape));
+        return error_memory(error, elements * kv_pool_element_bytes(shape));
     }
     *result = pool;
     return CENTO_OK;
@@ -136,12 +117,7 @@ cento_status kv_pool_copy(backend *self, backend_kv_pool *pool, uint32_t from_sl
     const kv_pool_shape *held = &pool->shape;
     uint32_t from_page = from_slot / held->page_tokens, from_token = from_slot % held->page_tokens;
     uint32_t to_page = to_slot / held->page_tokens, to_token = to_slot % held->page_tokens;
-    if (from_page >= held->pages || to_page >= held->pages || token_count > held->page_tokens - from_token ||
-        token_count > held->page_tokens - to_token)
-        return error_set(error, CENTO_INVALID_ARGUMENT,
-                         "copying %u tokens from slot %u to %u leaves a page of %u tokens or the pool's %u "
-                         "pages",
-                         token_count, from_slot, to_slot, held->page_tokens, held->pages);
+    TRY(backend_check_kv_copy(held, from_slot, to_slot, token_count, error));
     size_t bytes = (size_t)token_count * held->head_dim * pool->element_bytes;
     for (uint32_t layer = 0; layer < held->layers; layer++)
         for (uint32_t part = 0; part < 2; part++)

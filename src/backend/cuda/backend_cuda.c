@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/backend_check.h"
 #include "backend/cpu/convert.h"
 #include "base/mem.h"
 #include "cuda.h"
@@ -277,7 +278,7 @@ static const backend_ops cuda_ops = {
     .gather = gather,
     .kv_pool_create = cuda_pool_create,
     .kv_pool_free = cuda_pool_free,
-    .kv_pool_bytes = cuda_pool_bytes,
+    .kv_pool_bytes = kv_pool_bytes,
     .memory_budget = memory_budget,
     .write_kv = cuda_pool_write,
     .attention = cuda_attention_layer,

@@ -1,6 +1,7 @@
 /* Attention of one layer: checks, the plan's upload, workspace, and which kernel runs. */
 #include <string.h>
 
+#include "backend/backend_check.h"
 #include "cuda.h"
 
 /* ------------------------------------------------------------------------ which kernel ------ */
@@ -26,25 +27,6 @@ cento_status cuda_attention_run(const cuda_attention_call *call, cento_error *er
 
 /* ------------------------------------------------------------------------------- a layer ---- */
 
-static cento_status check(const attention_shape *shape, uint32_t rows, const cascade_plan *plan,
-                          const backend_kv_pool *pool, uint32_t layer, cento_error *error) {
-    const kv_pool_shape *held = &pool->shape;
-    if (shape->kv_heads != held->kv_heads || shape->head_dim != held->head_dim || shape->kv_heads == 0 ||
-        shape->heads % shape->kv_heads != 0 || shape->head_dim % 2 != 0 || layer >= held->layers)
-        return error_set(error, CENTO_INVALID_ARGUMENT, "the KV pool has another shape than the model");
-    if (plan->row_count != rows)
-        return error_set(error, CENTO_INVALID_ARGUMENT, "the plan is for %u rows, the batch has %u",
-                         plan->row_count, rows);
-    if (plan->options.page_tokens != held->page_tokens || plan->options.page_count > held->pages)
-        return error_set(error, CENTO_INVALID_ARGUMENT,
-                         "the plan is for %u pages of %u tokens, the pool has %u of %u",
-                         plan->options.page_count, plan->options.page_tokens, held->pages, held->page_tokens);
-    if (plan->window != 0 && plan->window != shape->window)
-        return error_set(error, CENTO_INVALID_ARGUMENT, "the plan's window is %u, the layer's %u",
-                         plan->window, shape->window);
-    return CENTO_OK;
-}
-
 static cento_status reserve_workspace(cuda_backend *self, cuda_attention_call *call, cento_error *error) {
     size_t wanted = cuda_attention_workspace(call);
     if (wanted > ATTENTION_WORKSPACE_BYTES) {
@@ -65,7 +47,7 @@ cento_status cuda_attention_layer(backend *base, const attention_shape *shape, c
                                   float *out, cento_error *error) {
     cuda_backend *self = cuda_of(base);
     TRY(cuda_enter(self, error));
-    TRY(check(shape, rows, plan, pool, layer, error));
+    TRY(backend_check_attention(shape, rows, plan, &pool->shape, layer, error));
     if (rows == 0)
         return CENTO_OK;
     uint32_t width = shape->heads * shape->head_dim;

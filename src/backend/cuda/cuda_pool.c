@@ -4,43 +4,24 @@
  */
 #include <string.h>
 
+#include "backend/backend_check.h"
 #include "backend/cpu/convert.h"
 #include "base/mem.h"
 #include "cuda.h"
-
-static bool pool_elements(const kv_pool_shape *shape, size_t *elements) {
-    size_t token = (size_t)shape->kv_heads * shape->head_dim;
-    return token <= UINT32_MAX &&
-           !__builtin_mul_overflow(2 * token, (size_t)shape->page_tokens * shape->layers, elements) &&
-           !__builtin_mul_overflow(*elements, (size_t)shape->pages, elements) && *elements <= SIZE_MAX / 8;
-}
-
-static size_t element_bytes(const kv_pool_shape *shape) {
-    return shape->dtype == CENTO_DTYPE_BF16 ? sizeof(uint16_t) : sizeof(float);
-}
-
-uint64_t cuda_pool_bytes(const backend *self, const kv_pool_shape *shape) {
-    size_t elements;
-    (void)self;
-    return pool_elements(shape, &elements) ? elements * element_bytes(shape) : UINT64_MAX;
-}
 
 cento_status cuda_pool_create(backend *base, const kv_pool_shape *shape, backend_kv_pool **result,
                               cento_error *error) {
     size_t elements;
     void *data = NULL;
     TRY(cuda_enter(cuda_of(base), error));
-    if (!pool_elements(shape, &elements) || elements == 0)
-        return error_set(error, CENTO_INVALID_ARGUMENT,
-                         "an empty or oversized KV pool: %u pages of %u tokens", shape->pages,
-                         shape->page_tokens);
+    TRY(kv_pool_elements(shape, &elements, error));
     TRY(device_buffer_reserve(cuda_of(base), &cuda_of(base)->attention_workspace, ATTENTION_WORKSPACE_BYTES,
                               "partial states of attention", error));
     backend_kv_pool *pool = mem_zalloc(1, sizeof *pool);
     if (pool == NULL)
         return error_memory(error, sizeof *pool);
     pool->shape = *shape;
-    pool->element_bytes = element_bytes(shape);
+    pool->element_bytes = kv_pool_element_bytes(shape);
     pool->bf16 = pool->element_bytes == sizeof(uint16_t);
     cento_status status = cuda_allocate(elements * pool->element_bytes, "the KV pool", &data, error);
     if (status != CENTO_OK) {
@@ -107,13 +88,7 @@ cento_status cuda_pool_copy(backend *base, backend_kv_pool *pool, uint32_t from_
     cuda_backend *self = cuda_of(base);
     const kv_pool_shape *held = &pool->shape;
     TRY(cuda_enter(self, error));
-    if (from_slot / held->page_tokens >= held->pages || to_slot / held->page_tokens >= held->pages ||
-        token_count > held->page_tokens - from_slot % held->page_tokens ||
-        token_count > held->page_tokens - to_slot % held->page_tokens)
-        return error_set(error, CENTO_INVALID_ARGUMENT,
-                         "copying %u tokens from slot %u to %u leaves a page of %u tokens or the pool's %u "
-                         "pages",
-                         token_count, from_slot, to_slot, held->page_tokens, held->pages);
+    TRY(backend_check_kv_copy(held, from_slot, to_slot, token_count, error));
     if (token_count == 0 || from_slot == to_slot)
         return CENTO_OK;
     CUDA_TRY(rows_copy_kv(pool->data, held, held->head_dim * (uint32_t)pool->element_bytes, from_slot,

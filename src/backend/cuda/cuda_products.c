@@ -15,6 +15,7 @@
 #include <dlfcn.h>
 #include <string.h>
 
+#include "backend/backend_check.h"
 #include "backend/cpu/convert.h"
 #include "base/mem.h"
 #include "cuda.h"
@@ -213,22 +214,14 @@ static cento_status fill(cuda_backend *self, backend_matrix *matrix, const tenso
 cento_status products_matrix_create(backend *base, const tensor_view *parts, size_t part_count,
                                     bool gather_rows, backend_matrix **result, cento_error *error) {
     cuda_backend *self = cuda_of(base);
-    uint64_t rows = 0;
+    uint32_t rows;
     (void)gather_rows; /* rows lie one after another */
     TRY(cuda_enter(self, error));
-    for (size_t i = 0; i < part_count; i++) {
-        if (parts[i].columns != parts[0].columns)
-            return error_set(error, CENTO_INVALID_ARGUMENT, "stacked matrices have %u and %u columns",
-                             parts[0].columns, parts[i].columns);
-        rows += parts[i].rows;
-    }
-    if (part_count == 0 || rows == 0 || parts[0].columns == 0 || rows > INT32_MAX ||
-        parts[0].columns > INT32_MAX - 8)
-        return error_set(error, CENTO_INVALID_ARGUMENT, "an empty or oversized matrix");
+    TRY(backend_check_parts(parts, part_count, INT32_MAX - 8, &rows, error));
     backend_matrix *matrix = mem_zalloc(1, sizeof *matrix);
     if (matrix == NULL)
         return error_memory(error, sizeof *matrix);
-    matrix->rows = (uint32_t)rows;
+    matrix->rows = rows;
     matrix->columns = parts[0].columns;
     matrix->bf16 = self->compute_dtype == CENTO_DTYPE_BF16;
     matrix->stride = matrix->bf16 ? round_up_8(matrix->columns) : matrix->columns;
