@@ -4,7 +4,7 @@
  */
 #include "engine_fixture.h"
 
-static tiny_model model;
+TINY_MODEL_FIXTURE("chunks", 13)
 
 #define SYSTEM_TEXT "Answer from the notes."
 #define DOCUMENT_A  "Crystalton lies on the river Ossel. It was founded in 1823."
@@ -304,18 +304,6 @@ static void a_preview_fails_as_a_request_would(void **state) {
                  cento_compose_preview(engine, NULL, &preview, &error));
     assert_null(preview);
     tiny_close(engine);
-}
-
-static int create_model(void **state) {
-    (void)state;
-    tiny_create(&model, "chunks", 0, 13);
-    return 0;
-}
-
-static int free_model(void **state) {
-    (void)state;
-    tiny_free(&model);
-    return 0;
 }
 
 int main(void) {

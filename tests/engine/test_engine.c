@@ -7,7 +7,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 
-static tiny_model model;
+TINY_MODEL_FIXTURE("model", 3)
 
 #define SYSTEM_TEXT "Answer from the notes."
 #define DOCUMENT_A  "Crystalton lies on the river Ossel. It was founded in 1823."
@@ -791,18 +791,6 @@ static void modes_are_parsed_as_they_are_written(void **state) {
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "expected \"exact\"",
                      cento_mode_parse(wrong[i], &mode, &link_tokens, &error));
-}
-
-static int create_model(void **state) {
-    (void)state;
-    tiny_create(&model, "model", 0, 3);
-    return 0;
-}
-
-static int free_model(void **state) {
-    (void)state;
-    tiny_free(&model);
-    return 0;
 }
 
 int main(void) {

@@ -5,7 +5,7 @@
  */
 #include "engine_fixture.h"
 
-static tiny_model model;
+TINY_MODEL_FIXTURE("batch", 7)
 
 enum { REQUESTS = 16, ANSWER_TOKENS = 24 };
 
@@ -323,18 +323,6 @@ static void a_prompt_that_many_ask_for_is_computed_once(void **state) {
     assert_true(stats.memory_savings_peak > 0.3);
     assert_true(stats.kv_bytes_read < stats.kv_bytes_read_unshared);
     tiny_close(engine);
-}
-
-static int create_model(void **state) {
-    (void)state;
-    tiny_create(&model, "batch", 0, 7);
-    return 0;
-}
-
-static int free_model(void **state) {
-    (void)state;
-    tiny_free(&model);
-    return 0;
 }
 
 int main(void) {

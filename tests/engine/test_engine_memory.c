@@ -8,7 +8,7 @@
 
 #include "base/mem.h"
 
-static tiny_model model;
+TINY_MODEL_FIXTURE("memory", 15)
 
 /* ------------------------------------------------------- a counting malloc ---- */
 
@@ -226,18 +226,6 @@ static void chunks_and_previews_survive_any_failed_allocation(void **state) {
     }
     assert_true(failures > 20);
     tiny_close(engine);
-}
-
-static int create_model(void **state) {
-    (void)state;
-    tiny_create(&model, "memory", 0, 15);
-    return 0;
-}
-
-static int free_model(void **state) {
-    (void)state;
-    tiny_free(&model);
-    return 0;
 }
 
 int main(void) {

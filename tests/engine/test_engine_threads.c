@@ -1,7 +1,7 @@
 /* An engine may be used from any thread: calls take turns and give what each gives alone. It uses threads. */
 #include "engine_fixture.h"
 
-static tiny_model model;
+TINY_MODEL_FIXTURE("threads", 5)
 
 enum { THREADS = 4, ROUNDS = 12 };
 
@@ -91,18 +91,6 @@ static void cancelling_from_another_thread_ends_only_what_runs(void **state) {
     }
     pthread_join(thread, NULL);
     tiny_close(engine);
-}
-
-static int create_model(void **state) {
-    (void)state;
-    tiny_create(&model, "threads", 0, 5);
-    return 0;
-}
-
-static int free_model(void **state) {
-    (void)state;
-    tiny_free(&model);
-    return 0;
 }
 
 int main(void) {

@@ -11,7 +11,7 @@
 #include "base/file.h"
 
 static cento_error error;
-static tiny_model model;
+TINY_MODEL_FIXTURE("prompt", 1)
 
 static cento_piece piece_of(cento_kind kind, const char *text) {
     return (cento_piece){.kind = kind, .text = text, .text_bytes = strlen(text)};
@@ -243,18 +243,6 @@ static void shared_templates_give_what_they_render_over_the_text_itself(void **s
     closedir(entries);
     printf("%d of %d templates\n", taken, seen);
     assert_true(taken > 0 && taken >= seen * 3 / 4);
-}
-
-static int create_model(void **state) {
-    (void)state;
-    tiny_create(&model, "prompt", 0, 1);
-    return 0;
-}
-
-static int free_model(void **state) {
-    (void)state;
-    tiny_free(&model);
-    return 0;
 }
 
 int main(void) {

@@ -4,7 +4,7 @@
  */
 #include "engine_fixture.h"
 
-static tiny_model model;
+TINY_MODEL_FIXTURE("requests", 9)
 
 #define DOCUMENT "Crystalton lies on the river Ossel. It was founded in 1823."
 
@@ -621,18 +621,6 @@ static void null_arguments_are_refused_by_name(void **state) {
     assert_true(cento_poll(NULL));
     assert_true(cento_wait(NULL, -1));
     tiny_close(engine);
-}
-
-static int create_model(void **state) {
-    (void)state;
-    tiny_create(&model, "requests", 0, 9);
-    return 0;
-}
-
-static int free_model(void **state) {
-    (void)state;
-    tiny_free(&model);
-    return 0;
 }
 
 int main(void) {

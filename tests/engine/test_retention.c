@@ -4,7 +4,7 @@
  */
 #include "engine_fixture.h"
 
-static tiny_model model;
+TINY_MODEL_FIXTURE("retention", 11)
 
 #define SYSTEM_TEXT "Answer from the notes."
 #define DOCUMENT    "Crystalton lies on the river Ossel. It was founded in 1823."
@@ -206,18 +206,6 @@ static void what_cannot_be_retained_leaves_the_answer_as_it_is(void **state) {
         cento_result_free(result);
     }
     tiny_close(engine);
-}
-
-static int create_model(void **state) {
-    (void)state;
-    tiny_create(&model, "retention", 0, 11);
-    return 0;
-}
-
-static int free_model(void **state) {
-    (void)state;
-    tiny_free(&model);
-    return 0;
 }
 
 int main(void) {

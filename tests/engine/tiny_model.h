@@ -371,4 +371,18 @@ static inline void reference_logits(const tiny_model *model, const reference_tok
     free(x);
 }
 
+/* `model`, and the set-up and tear-down of a group of tests that use it: create_model, free_model. */
+#define TINY_MODEL_FIXTURE(name, seed)                                                                       \
+    static tiny_model model;                                                                                 \
+    static int create_model(void **state) {                                                                  \
+        (void)state;                                                                                         \
+        tiny_create(&model, name, 0, seed);                                                                  \
+        return 0;                                                                                            \
+    }                                                                                                        \
+    static int free_model(void **state) {                                                                    \
+        (void)state;                                                                                         \
+        tiny_free(&model);                                                                                   \
+        return 0;                                                                                            \
+    }
+
 #endif
