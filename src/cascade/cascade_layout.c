@@ -361,3 +361,26 @@ void cascade_layout_free(cascade_layout *layout) {
     mem_free(layout->segments);
     *layout = (cascade_layout){0};
 }
+
+/* ------------------------------------------------------------------ pages ---- */
+
+uint64_t cascade_layout_path_pages(const cascade_layout *layout, const page_manager *pages,
+                                   uint32_t tokens_held) {
+    uint64_t page_count = 0;
+    uint32_t begin = tokens_held;
+    for (size_t i = 0; i < layout->cut_count; i++) {
+        uint32_t end = layout->cuts[i].token_end;
+        if (begin < end) {
+            page_count += page_manager_pages_for(pages, end - begin);
+            begin = end;
+        }
+    }
+    return page_count;
+}
+
+uint64_t cascade_layout_chunk_pages(const cascade_layout *layout, const page_manager *pages) {
+    uint64_t page_count = cascade_layout_path_pages(layout, pages, 0);
+    for (size_t i = 0; i < layout->node_count; i++)
+        page_count += page_manager_pages_for(pages, layout->nodes[i].token_count);
+    return page_count;
+}

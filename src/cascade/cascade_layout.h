@@ -113,6 +113,17 @@ cento_status cascade_layout_alone(const layout_part *part, const layout_options 
                                   cascade_layout *result, cento_error *error);
 void cascade_layout_free(cascade_layout *layout);
 
+/* Of token_count known tokens, those that are looked for in the tree: all but the last, which is computed in
+ * any case. */
+static inline uint32_t cascade_layout_match_tokens(const cascade_layout *layout, uint32_t token_count) {
+    return layout->own_on_path && layout->own_tokens > 0 ? token_count - 1 : layout->path_tokens;
+}
+/* Pages that the path takes behind its first tokens_held tokens, which are there. */
+uint64_t cascade_layout_path_pages(const cascade_layout *layout, const page_manager *pages,
+                                   uint32_t tokens_held);
+/* Pages that path and nodes take when nothing of them is there. */
+uint64_t cascade_layout_chunk_pages(const cascade_layout *layout, const page_manager *pages);
+
 /* What a layout would find now. */
 typedef struct layout_preview {
     uint32_t cached_tokens;   /* by segment, see segment_cached */

@@ -44,16 +44,9 @@ static uint32_t segment_cached_tokens(const preview_state *state, size_t index) 
 }
 
 static void preview_path(const preview_state *state, const page_manager *pages, layout_preview *preview) {
-    const cascade_layout *layout = state->layout;
     uint32_t held = state->path_held;
     preview->pages_held += page_manager_pages_for(pages, held);
-    for (size_t i = 0; i < layout->cut_count; i++) {
-        uint32_t begin = i == 0 ? 0 : layout->cuts[i - 1].token_end;
-        uint32_t end = layout->cuts[i].token_end;
-        begin = begin > held ? begin : held;
-        if (begin < end)
-            preview->pages_new += page_manager_pages_for(pages, end - begin);
-    }
+    preview->pages_new += (uint32_t)cascade_layout_path_pages(state->layout, pages, held);
 }
 
 static void preview_nodes(const preview_state *state, const page_manager *pages, layout_preview *preview) {
@@ -72,9 +65,7 @@ void cascade_layout_preview(const cascade_layout *layout, const int32_t *tokens,
     const page_manager *pages = chunk_registry_pages(registry);
     preview_state state = {.layout = layout, .registry = registry};
     *preview = (layout_preview){0};
-    uint32_t match_tokens = layout->path_tokens;
-    if (layout->own_on_path && layout->own_tokens > 0)
-        match_tokens = layout->prompt_tokens - 1; /* the last one is computed for its logits */
+    uint32_t match_tokens = cascade_layout_match_tokens(layout, layout->prompt_tokens);
     if (match_tokens > 0) {
         prefix_match match;
         prefix_tree_match(tree, &layout->scope_id, tokens, match_tokens, &match);

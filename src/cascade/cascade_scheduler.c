@@ -43,16 +43,14 @@ static bool allocate(cascade_scheduler *scheduler) {
     scheduler->logit_rows = mem_alloc(sequences, sizeof *scheduler->logit_rows);
     scheduler->logit_sequences = mem_alloc(sequences, sizeof(cascade_sequence *));
     scheduler->completed = mem_alloc(sequences, sizeof(cascade_sequence *));
-    scheduler->failed =
-        mem_alloc(sequences + 1, sizeof(cascade_sequence *)); /* one in decode, others waiting */
+    scheduler->failed = mem_alloc(sequences, sizeof(cascade_sequence *));
     scheduler->running = mem_alloc(sequences, sizeof(cascade_sequence *));
     scheduler->filter = mem_zalloc(FILTER_BITS / 64, sizeof *scheduler->filter);
-    scheduler->page_bits = mem_zalloc(scheduler->pages->page_count / 64 + 1, sizeof *scheduler->page_bits);
     return scheduler->tokens != NULL && scheduler->positions != NULL && scheduler->kv_slots != NULL &&
            scheduler->groups != NULL && scheduler->items != NULL && scheduler->copies != NULL &&
            scheduler->copy_targets != NULL && scheduler->logit_rows != NULL &&
            scheduler->logit_sequences != NULL && scheduler->completed != NULL && scheduler->failed != NULL &&
-           scheduler->running != NULL && scheduler->filter != NULL && scheduler->page_bits != NULL;
+           scheduler->running != NULL && scheduler->filter != NULL;
 }
 
 cento_status cascade_scheduler_create(const scheduler_options *options, chunk_registry *registry,
@@ -93,7 +91,6 @@ void cascade_scheduler_free(cascade_scheduler *scheduler) {
     mem_free(scheduler->failed);
     mem_free(scheduler->running);
     mem_free(scheduler->filter);
-    mem_free(scheduler->page_bits);
     mem_free(scheduler);
 }
 
@@ -160,14 +157,7 @@ static cento_status check_fits(const cascade_scheduler *scheduler, const cascade
                                cento_error *error) {
     const page_manager *pages = scheduler->pages;
     const cascade_layout *layout = sequence->layout;
-    uint64_t chunk_pages = 0;
-    uint32_t begin = 0;
-    for (size_t i = 0; i < layout->cut_count; i++) {
-        chunk_pages += page_manager_pages_for(pages, layout->cuts[i].token_end - begin);
-        begin = layout->cuts[i].token_end;
-    }
-    for (size_t i = 0; i < layout->node_count; i++)
-        chunk_pages += page_manager_pages_for(pages, layout->nodes[i].token_count);
+    uint64_t chunk_pages = cascade_layout_chunk_pages(layout, pages);
     uint64_t own_tokens = (uint64_t)layout->own_tokens + (sequence->answer_tokens_max > 0);
     uint64_t own_pages = page_manager_pages_for(pages, own_tokens);
     bool fits = pages->borrow
@@ -424,10 +414,9 @@ static cascade_sequence *find_borrower(const cascade_scheduler *scheduler, const
 /* With what sequences hold beyond their share there are pages for it, and chunks stay within theirs. */
 static bool is_owed(const cascade_scheduler *scheduler, const cascade_sequence *head) {
     uint32_t chunk_pages, own_pages;
-    chunk_registry_stats held;
     claims_estimate(scheduler, head, &chunk_pages, &own_pages);
-    chunk_registry_read_stats(scheduler->registry, &held);
-    return (uint64_t)held.pages_chunk_used + chunk_pages <= scheduler->pages->shares[PAGE_CHUNK] &&
+    return (uint64_t)chunk_registry_pages_used(scheduler->registry, PAGE_CHUNK) + chunk_pages <=
+               scheduler->pages->shares[PAGE_CHUNK] &&
            has_room(scheduler, head, page_manager_excess(scheduler->pages, PAGE_SEQUENCE));
 }
 

@@ -5,33 +5,14 @@
 
 /* ------------------------------------------------------------------ statistics ---- */
 
-static uint32_t count_pages(uint64_t *bits, const page_run *run) {
-    uint32_t count = 0;
-    for (uint32_t i = 0; run != NULL && i < run->page_count; i++) {
-        uint64_t bit = UINT64_C(1) << run->pages[i] % 64;
-        uint64_t *word = &bits[run->pages[i] / 64];
-        count += (*word & bit) == 0;
-        *word |= bit;
-    }
-    return count;
-}
-
 void cascade_scheduler_read_stats(const cascade_scheduler *scheduler, scheduler_stats *stats) {
     *stats = scheduler->stats;
     stats->waiting = scheduler->waiting_count;
     stats->running = scheduler->running_count;
-    uint64_t *bits = scheduler->page_bits;
-    memset(bits, 0, (scheduler->pages->page_count / 64 + 1) * sizeof *bits);
-    for (uint32_t i = 0; i < scheduler->running_count; i++) {
-        const cascade_sequence *sequence = scheduler->running[i];
-        const sequence_claims *claims = sequence->claims;
-        stats->logical_tokens += sequence->token_count;
-        stats->pages_referenced += count_pages(bits, claims->own);
-        for (size_t node = 0; node < sequence->layout->node_count; node++)
-            stats->pages_referenced += count_pages(bits, claims->kvs[node]->run);
-        for (const prefix_node *node = claims->leaf; node != NULL; node = node->parent)
-            stats->pages_referenced += count_pages(bits, node->kv.run);
-    }
+    for (uint32_t i = 0; i < scheduler->running_count; i++)
+        stats->logical_tokens += scheduler->running[i]->token_count;
+    stats->pages_referenced = chunk_registry_pages_used(scheduler->registry, PAGE_SEQUENCE) +
+                              chunk_registry_pages_used(scheduler->registry, PAGE_CHUNK);
 }
 
 /* ------------------------------------------------------------------ invariants ---- */
@@ -139,7 +120,6 @@ static cento_status check_running(const cascade_scheduler *scheduler, const casc
 }
 
 cento_status cascade_scheduler_check(cascade_scheduler *scheduler, cento_error *error) {
-    TRY(prefix_tree_check(scheduler->tree, error));
     TRY(chunk_registry_check(scheduler->registry, error));
     TRY(check_waiting(scheduler, error));
     uint32_t own_pages = 0;

@@ -39,22 +39,35 @@ static void fill_marks(const cascade_sequence *sequence, sequence_claims *claims
 
 /* ------------------------------------------------------------------ life ---- */
 
+static void fill_cuts(const cascade_sequence *sequence, sequence_claims *claims) {
+    const cascade_layout *layout = sequence->layout;
+    for (size_t i = 0; i < layout->cut_count; i++) {
+        size_t part = layout->cuts[i].part;
+        claims->cuts[i] = (prefix_cut){.token_end = layout->cuts[i].token_end,
+                                       .chunk = sequence->chunks == NULL ? NULL : sequence->chunks[part],
+                                       .kind = layout->cuts[i].kind};
+    }
+}
+
 cento_status claims_create(const cascade_sequence *sequence, sequence_claims **result, cento_error *error) {
     const cascade_layout *layout = sequence->layout;
     sequence_claims *claims = mem_zalloc(1, sizeof *claims);
     if (claims == NULL)
         return error_memory(error, sizeof *claims);
+    claims->cuts = mem_alloc(layout->cut_count, sizeof *claims->cuts);
     claims->kvs = mem_zalloc(layout->node_count, sizeof(chunk_kv *));
     claims->path_capacity = layout->cut_count + 2;
     claims->path = mem_alloc(claims->path_capacity, sizeof(prefix_node *));
     claims->span_capacity = claims->path_capacity + layout->segment_count + 1;
     claims->spans = mem_alloc(claims->span_capacity, sizeof *claims->spans);
     claims->marks = mem_alloc(layout->cut_count + layout->node_count, sizeof *claims->marks);
-    if (claims->kvs == NULL || claims->path == NULL || claims->spans == NULL || claims->marks == NULL) {
+    if (claims->cuts == NULL || claims->kvs == NULL || claims->path == NULL || claims->spans == NULL ||
+        claims->marks == NULL) {
         size_t bytes = claims->span_capacity * sizeof *claims->spans;
         claims_free(claims);
         return error_memory(error, bytes);
     }
+    fill_cuts(sequence, claims);
     fill_marks(sequence, claims);
     *result = claims;
     return CENTO_OK;
@@ -63,6 +76,7 @@ cento_status claims_create(const cascade_sequence *sequence, sequence_claims **r
 void claims_free(sequence_claims *claims) {
     if (claims == NULL)
         return;
+    mem_free(claims->cuts);
     mem_free(claims->kvs);
     mem_free(claims->path);
     mem_free(claims->spans);
@@ -72,13 +86,8 @@ void claims_free(sequence_claims *claims) {
 
 /* ------------------------------------------------------------------ taking ---- */
 
-/* Tokens for which a claim looks in the tree: all that are known but the last, which is computed in any case.
- */
 static uint32_t match_tokens(const cascade_sequence *sequence) {
-    const cascade_layout *layout = sequence->layout;
-    if (!layout->own_on_path || layout->own_tokens == 0)
-        return layout->path_tokens;
-    return sequence->token_count - 1;
+    return cascade_layout_match_tokens(sequence->layout, sequence->token_count);
 }
 
 /* Tokens that the own run must hold, the next one of the answer included. */
@@ -96,15 +105,7 @@ void claims_estimate(const cascade_scheduler *scheduler, const cascade_sequence 
     if (match_tokens(sequence) > 0)
         prefix_tree_match(scheduler->tree, &layout->scope_id, sequence->tokens, match_tokens(sequence),
                           &match);
-    *chunk_pages = 0;
-    uint32_t begin = match.tokens;
-    for (size_t i = 0; i < layout->cut_count; i++) {
-        uint32_t end = layout->cuts[i].token_end;
-        if (begin < end) {
-            *chunk_pages += page_manager_pages_for(scheduler->pages, end - begin);
-            begin = end;
-        }
-    }
+    *chunk_pages = (uint32_t)cascade_layout_path_pages(layout, scheduler->pages, match.tokens);
     for (size_t i = 0; i < layout->node_count; i++) {
         uint32_t ready;
         if (!chunk_registry_kv_peek(scheduler->registry, &layout->nodes[i].kv_id, &ready))
@@ -128,24 +129,8 @@ static cento_status take_path(cascade_scheduler *scheduler, cascade_sequence *se
     claims->path_tokens = 0;
     if (match_tokens(sequence) == 0)
         return CENTO_OK;
-    prefix_cut local[16], *cuts = local;
-    if (layout->cut_count > sizeof local / sizeof *local) {
-        cuts = mem_alloc(layout->cut_count, sizeof *cuts);
-        if (cuts == NULL)
-            return error_memory(error, layout->cut_count * sizeof *cuts);
-    }
-    for (size_t i = 0; i < layout->cut_count; i++) {
-        size_t part = layout->cuts[i].part;
-        cuts[i] = (prefix_cut){.token_end = layout->cuts[i].token_end,
-                               .chunk = sequence->chunks == NULL ? NULL : sequence->chunks[part],
-                               .kind = layout->cuts[i].kind};
-    }
-    cento_status status =
-        prefix_tree_claim(scheduler->tree, &layout->scope_id, sequence->tokens, match_tokens(sequence),
-                          layout->path_tokens, cuts, layout->cut_count, claim, error);
-    if (cuts != local)
-        mem_free(cuts);
-    TRY(status);
+    TRY(prefix_tree_claim(scheduler->tree, &layout->scope_id, sequence->tokens, match_tokens(sequence),
+                          layout->path_tokens, claims->cuts, layout->cut_count, claim, error));
     claims->leaf = claim->leaf;
     claims->path_tokens = claim->path_tokens;
     assert(claims->path_tokens >= layout->path_tokens);
@@ -177,10 +162,8 @@ cento_status claims_grow_own(cascade_scheduler *scheduler, cascade_sequence *seq
         return status;
     if (!alone && scheduler->pages_preempted < page_count)
         return status;
-    uint32_t wanted = own->page_count + page_count;
     cento_error ignored; /* the first one says more */
-    if (chunk_registry_run_grow_alone(scheduler->registry, own, page_count, &ignored) != CENTO_OK ||
-        own->page_count < wanted)
+    if (chunk_registry_run_grow_alone(scheduler->registry, own, page_count, &ignored) != CENTO_OK)
         return status;
     scheduler->pages_preempted -= min_u32(scheduler->pages_preempted, page_count);
     return CENTO_OK;

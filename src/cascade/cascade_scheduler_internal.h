@@ -29,6 +29,8 @@ typedef struct sequence_claims {
     uint64_t preempted_step; /* the step that preempted it last; 0: never */
     bool waits_preempted;    /* it waits because it was preempted */
 
+    prefix_cut *cuts; /* (layout->cut_count) where nodes of the path end */
+
     /* Held while admitted. */
     prefix_node *leaf;    /* of the path in the tree; a reference */
     uint32_t path_tokens; /* [0, path_tokens) are on the path: the layout's, or more where more was found */
@@ -98,7 +100,6 @@ struct cascade_scheduler {
     cascade_sequence **logit_sequences, **completed, **failed;
     cento_error failure;
     const cascade_sequence *open_group; /* whose rows in place the last group has */
-    uint64_t *page_bits;                /* (page_count / 64 + 1) scratch for statistics */
 
     scheduler_stats stats;
 };

@@ -117,7 +117,7 @@ static bool chunk_is_held(const context_chunk *chunk) {
 }
 
 void chunk_requeue(chunk_registry *registry, context_chunk *chunk) {
-    uint64_t order = (uint64_t)priority_of(chunk->kind) << 62 | chunk->last_use;
+    uint64_t order = eviction_order(chunk->kind, chunk->last_use);
     bool wanted = chunk->registered && !chunk_is_held(chunk);
     if (chunk->eviction.place != 0 && wanted && chunk->eviction.order == order)
         return;

@@ -22,7 +22,6 @@
 
 #include "context_chunk.h"
 
-#define CHUNK_PRIORITIES    3
 #define CHUNK_REGISTRY_SIZE 1000 /* chunks, unless told otherwise */
 #define CHUNK_KINDS         5
 
@@ -133,6 +132,8 @@ cento_status chunk_registry_run_grow(chunk_registry *registry, page_run *run, ui
 void chunk_registry_run_release(chunk_registry *registry, page_run *run); /* NULL is allowed */
 /* Pages that one side could get now, with what it may evict; for admission. */
 uint32_t chunk_registry_pages_available(chunk_registry *registry, page_state side);
+/* Pages of one side that sequences hold: their own, or those of KV in use. */
+uint32_t chunk_registry_pages_used(chunk_registry *registry, page_state side);
 /* Lifts the guarantee that sequences leave the chunks' share alone, for a sequence that is alone and would
  * fail otherwise. Without `chunk_page_borrow` it does nothing. */
 cento_status chunk_registry_run_grow_alone(chunk_registry *registry, page_run *run, uint32_t page_count,

@@ -39,6 +39,10 @@ void registry_lock(chunk_registry *registry);
 void registry_unlock(chunk_registry *registry);
 
 uint32_t priority_of(cento_kind kind); /* 0 goes first */
+/* Of what may be evicted: smaller goes first. */
+static inline uint64_t eviction_order(cento_kind kind, uint64_t last_use) {
+    return (uint64_t)priority_of(kind) << 62 | last_use;
+}
 /* The registered chunk of the same content, or NULL: a chunk may be removed while somebody has a reference.
  */
 context_chunk *chunk_current(const chunk_registry *registry, context_chunk *chunk);

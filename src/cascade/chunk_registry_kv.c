@@ -32,8 +32,7 @@ void kv_account(chunk_registry *registry, chunk_kv *kv, bool present) {
     if (!present)
         eviction_queue_remove(&registry->kv_queue, &kv->eviction);
     else if (!kv_is_held(kv) && !has_children(kv))
-        eviction_queue_add(&registry->kv_queue, &kv->eviction,
-                           (uint64_t)priority_of(kv->kind) << 62 | kv->last_use);
+        eviction_queue_add(&registry->kv_queue, &kv->eviction, eviction_order(kv->kind, kv->last_use));
 }
 
 cento_status kv_reserve(chunk_registry *registry, size_t count, cento_error *error) {
@@ -248,7 +247,6 @@ chunk_kv *chunk_registry_kv_find(chunk_registry *registry, const digest *kv_id) 
     chunk_kv *kv = digest_map_get(&registry->kvs, kv_id->bytes);
     if (kv != NULL) {
         kv_add_ref(registry, kv);
-        kv->uses++;
         registry->counted.kv_hits++;
     } else {
         registry->counted.kv_misses++;
@@ -300,8 +298,7 @@ static cento_status create_kv(chunk_registry *registry, chunk_kv *wanted, contex
 cento_status chunk_registry_kv_create(chunk_registry *registry, const digest *kv_id, context_chunk *chunk,
                                       cento_kind kind, uint32_t tokens, uint32_t position, chunk_kv **kv,
                                       cento_error *error) {
-    chunk_kv wanted = {
-        .kv_id = *kv_id, .kind = kind, .refs = 1, .tokens = tokens, .position = position, .uses = 1};
+    chunk_kv wanted = {.kv_id = *kv_id, .kind = kind, .refs = 1, .tokens = tokens, .position = position};
     registry_lock(registry);
     cento_status status = create_kv(registry, &wanted, chunk, kv, error);
     registry_unlock(registry);
@@ -318,8 +315,7 @@ cento_status chunk_registry_kv_adopt(chunk_registry *registry, const digest *kv_
                              .tokens = tokens,
                              .tokens_ready = tokens_ready,
                              .tokens_scheduled = tokens_ready,
-                             .position = position,
-                             .uses = 1};
+                             .position = position};
     chunk_kv *kv;
     registry_lock(registry);
     assert(page_manager_pages_for(registry->pages, tokens) <= run->page_count);
@@ -404,6 +400,13 @@ uint32_t chunk_registry_pages_available(chunk_registry *registry, page_state sid
     return page_count;
 }
 
+uint32_t chunk_registry_pages_used(chunk_registry *registry, page_state side) {
+    registry_lock(registry);
+    uint32_t page_count = registry->pages->counts[side] - (side == PAGE_CHUNK ? registry->pages_unused : 0);
+    registry_unlock(registry);
+    return page_count;
+}
+
 /* ------------------------------------------------------------------ invariants ---- */
 
 #define CHECK(condition)                                                                                     \
@@ -424,7 +427,7 @@ cento_status kv_check(const chunk_registry *registry, const chunk_kv *kv, bool c
     CHECK(kv->last_use <= registry->tick);
     bool queued = !kv_is_held(kv) && !children;
     CHECK(queued == (kv->eviction.place != 0));
-    CHECK(!queued || kv->eviction.order == ((uint64_t)priority_of(kv->kind) << 62 | kv->last_use));
+    CHECK(!queued || kv->eviction.order == eviction_order(kv->kind, kv->last_use));
     sums->kv_count++;
     sums->queued += queued;
     sums->pages += kv->run->page_count;
@@ -451,8 +454,7 @@ static cento_status check_chunks(const chunk_registry *registry, cento_error *er
         CHECK(held == chunk->kvs_held);
         bool queued = chunk->refs == 0 && chunk->pins == 0 && held == 0;
         CHECK(queued == (chunk->eviction.place != 0));
-        CHECK(!queued ||
-              chunk->eviction.order == ((uint64_t)priority_of(chunk->kind) << 62 | chunk->last_use));
+        CHECK(!queued || chunk->eviction.order == eviction_order(chunk->kind, chunk->last_use));
         CHECK(chunk->expires_ns == 0 || chunk->pins > 0 || registry->next_expiry_ns <= chunk->expires_ns);
         queued_count += queued;
         token_count += chunk->token_count;

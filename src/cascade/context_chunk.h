@@ -103,8 +103,7 @@ typedef struct chunk_kv {
     uint32_t tokens_scheduled; /* ready, or computed by the step under way; == tokens_ready between steps */
     uint32_t position;         /* from which its first key was rotated */
     bool registered;           /* false: removed, freed with its last reference */
-    uint64_t uses;
-    uint64_t last_use; /* the registry's tick */
+    uint64_t last_use;         /* the registry's tick */
     struct chunk_kv *next_of_chunk, *previous_of_chunk;
     eviction_entry eviction; /* queued while it may be evicted */
 } chunk_kv;

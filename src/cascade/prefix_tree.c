@@ -260,8 +260,7 @@ static cento_status split_node(prefix_tree *tree, prefix_node *node, uint32_t to
                            .tokens = token_index,
                            .tokens_ready = smaller(kv->tokens_ready, token_index),
                            .tokens_scheduled = smaller(kv->tokens_scheduled, token_index),
-                           .position = kv->position,
-                           .uses = kv->uses};
+                           .position = kv->position};
     kv->tokens -= token_index;
     kv->tokens_ready -= upper->kv.tokens_ready;
     kv->tokens_scheduled -= upper->kv.tokens_scheduled;
@@ -471,7 +470,6 @@ static void reference_path(prefix_tree *tree, prefix_node *leaf, const prefix_cu
     for (prefix_node *node = leaf; node != NULL; node = node->parent) {
         prefix_branch *branch = prefix_branch_of(node);
         kv_add_ref(tree->registry, &node->kv);
-        node->kv.uses++;
         tree->registry->counted.kv_hits++;
         if (branch->children != node) {
             unlist_child(branch, node);
@@ -503,8 +501,7 @@ static cento_status create_nodes(prefix_tree *tree, prefix_root *root, const int
     size_t cut_index = 0;
     while (begin < end) {
         prefix_cut cut = next_cut(cuts, cut_count, &cut_index, begin, end);
-        chunk_kv kv = {
-            .kind = cut.kind, .refs = 1, .tokens = cut.token_end - begin, .position = begin, .uses = 1};
+        chunk_kv kv = {.kind = cut.kind, .refs = 1, .tokens = cut.token_end - begin, .position = begin};
         TRY(page_manager_acquire(registry->pages, PAGE_CHUNK,
                                  page_manager_pages_for(registry->pages, kv.tokens), &kv.run, error));
         cento_status status = add_node(tree, root, *leaf, tokens + begin, &kv, cut.chunk, leaf, error);

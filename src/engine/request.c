@@ -230,23 +230,6 @@ static cento_status claim_chunks(const prompt *built, const piece_list *list, ce
 
 /* ------------------------------------------------------------------ room ---- */
 
-/* Pages that a prompt's path and nodes take when nothing of them is there. */
-static uint64_t chunk_pages_of(const cento_generation *generation) {
-    const page_manager *pages = chunk_registry_pages(generation->engine->registry);
-    const cascade_layout *layout = &generation->layout;
-    uint64_t page_count = 0;
-    uint32_t begin = 0;
-    for (size_t i = 0; i < layout->cut_count; i++) {
-        page_count += page_manager_pages_for(pages, layout->cuts[i].token_end - begin);
-        begin = layout->cuts[i].token_end;
-    }
-    if (layout->path_tokens > begin)
-        page_count += page_manager_pages_for(pages, layout->path_tokens - begin);
-    for (size_t i = 0; i < layout->node_count; i++)
-        page_count += page_manager_pages_for(pages, layout->nodes[i].token_count);
-    return page_count;
-}
-
 static cento_status refuse_pages(const cento_generation *generation, uint64_t chunk_pages,
                                  uint64_t sequence_pages, cento_error *error) {
     const page_manager *pages = chunk_registry_pages(generation->engine->registry);
@@ -280,7 +263,7 @@ static cento_status find_room(cento_generation *generation, cento_error *error) 
     uint32_t room = context - prompt_tokens;
     uint32_t limit = wanted == 0 || wanted > room ? room : wanted;
     uint32_t own_tokens = generation->layout.own_tokens;
-    uint64_t chunk_pages = chunk_pages_of(generation);
+    uint64_t chunk_pages = cascade_layout_chunk_pages(&generation->layout, pages);
     uint64_t chunk_limit = pages->borrow ? pages->page_count : pages->shares[PAGE_CHUNK];
     uint64_t sequence_limit =
         pages->borrow
@@ -468,7 +451,7 @@ static cento_status fill_alone(cento_generation *generation, context_chunk *chun
     generation->part_count = 1;
     TRY(cascade_layout_alone(&generation->parts[0], &generation->options, &generation->layout, error));
     const page_manager *pages = chunk_registry_pages(engine->registry);
-    uint64_t chunk_pages = chunk_pages_of(generation);
+    uint64_t chunk_pages = cascade_layout_chunk_pages(&generation->layout, pages);
     if (chunk_pages > (pages->borrow ? pages->page_count : pages->shares[PAGE_CHUNK]))
         return refuse_pages(generation, chunk_pages, 0, error);
     TRY(allocate_tokens(generation, chunk->tokens, error));

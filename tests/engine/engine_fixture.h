@@ -39,7 +39,6 @@ static inline cento_stats stats_of(cento_engine *engine) {
 static inline void assert_whole(cento_engine *engine) {
     cento_stats stats = stats_of(engine);
     ASSERT_OK(chunk_registry_check(engine->registry, &error));
-    ASSERT_OK(prefix_tree_check(engine->tree, &error));
     assert_int_equal(engine->registry->detached_count, 0);
     for (const context_chunk *chunk = engine->registry->all_chunks; chunk != NULL; chunk = chunk->next)
         assert_int_equal(chunk->refs, 0);
