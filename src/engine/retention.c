@@ -196,16 +196,19 @@ static bool compute_again(cento_generation *generation, const token_vec *answer)
 bool retention_begin(cento_generation *generation) {
     cento_engine *engine = generation->engine;
     cento_retain retain = generation->request.retain;
-    if (retain == CENTO_RETAIN_NONE || generation->answer_tokens == 0)
+    /* ended: cancelled while it waited, in the round that admitted it; the result is the caller's already */
+    if (retain == CENTO_RETAIN_NONE || generation->answer_tokens == 0 || generation->ended)
         return false;
+    const int32_t *answer = generation->tokens + generation->prompt_tokens;
     token_vec kept = {0};
     cento_error ignored;
     cento_status status = CENTO_OK;
     if (retain == CENTO_RETAIN_WITHOUT_THINKING)
-        status = without_thoughts(engine->format.tokens, generation->tokens + generation->prompt_tokens,
-                                  generation->answer_tokens, &kept, &ignored);
+        status = without_thoughts(engine->format.tokens, answer, generation->answer_tokens, &kept, &ignored);
+    bool whole = status == CENTO_OK && kept.count == generation->answer_tokens &&
+                 memcmp(kept.ids, answer, kept.count * sizeof *answer) == 0;
     bool computing = false;
-    if (retain == CENTO_RETAIN_ANSWER || (status == CENTO_OK && kept.count == generation->answer_tokens))
+    if (retain == CENTO_RETAIN_ANSWER || whole)
         retain_answer(generation);
     else if (status == CENTO_OK && kept.count > 0)
         computing = compute_again(generation, &kept);
