@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "base/utf8.h"
+
 void answer_text_init(answer_text *state, const tokenizer *tokens, const char *const *stop,
                       size_t stop_count) {
     *state = (answer_text){.stop = stop, .stop_count = stop_count};
@@ -69,10 +71,12 @@ cento_status answer_text_finish(answer_text *state, cento_error *error) {
     return CENTO_OK;
 }
 
-const char *answer_text_take_new(answer_text *state, size_t *bytes) {
+const char *answer_text_take_new(answer_text *state, size_t bytes_max, size_t *bytes) {
     const char *fresh = state->text.data == NULL ? "" : state->text.data + state->shown;
     *bytes = state->certain - state->shown;
-    state->shown = state->certain;
+    if (*bytes > bytes_max)
+        *bytes = utf8_complete_prefix(fresh, bytes_max);
+    state->shown += *bytes;
     return fresh;
 }
 

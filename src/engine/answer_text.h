@@ -23,9 +23,9 @@ void answer_text_init(answer_text *state, const tokenizer *tokens, const char *c
 cento_status answer_text_push(answer_text *state, int32_t token, cento_error *error);
 /* The answer ends here: nothing is held back any more. */
 cento_status answer_text_finish(answer_text *state, cento_error *error);
-/* The certain text that was not given out yet; valid until the next push. *bytes may be 0. The byte behind it
- * is not a NUL. */
-const char *answer_text_take_new(answer_text *state, size_t *bytes);
+/* The certain text that was not given out yet, at most bytes_max bytes of it and no part of a character;
+ * valid until the next push. *bytes may be 0. The byte behind it is not a NUL. */
+const char *answer_text_take_new(answer_text *state, size_t bytes_max, size_t *bytes);
 void answer_text_free(answer_text *state);
 
 #endif

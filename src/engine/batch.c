@@ -4,9 +4,9 @@
  * there is, and submits on.
  */
 #include <errno.h>
-#include <string.h>
 
 #include "base/mem.h"
+#include "base/monitor.h"
 #include "generation.h"
 
 enum { RETRY_MS = 20 }; /* while others fill the queue */
@@ -47,13 +47,7 @@ static void put_ready(void *user, cento_generation *generation) {
 
 /* NULL: nothing within the time. Negative: without limit. */
 static cento_generation *take_ready(batch *self, int64_t timeout_ms) {
-    struct timespec deadline;
-    clock_gettime(CLOCK_REALTIME, &deadline);
-    deadline.tv_nsec += (long)(timeout_ms < 0 ? 0 : timeout_ms) * 1000000;
-    if (deadline.tv_nsec >= 1000000000) {
-        deadline.tv_sec++;
-        deadline.tv_nsec -= 1000000000;
-    }
+    struct timespec deadline = clock_deadline(timeout_ms < 0 ? 0 : timeout_ms);
     pthread_mutex_lock(&self->lock);
     int outcome = 0;
     while (self->ready == NULL && outcome != ETIMEDOUT)
@@ -101,13 +95,8 @@ static void report(batch *self, size_t index, cento_status status, cento_result 
 static cento_status submit(batch *self, size_t index, cento_error *error) {
     if (atomic_load(&self->engine->cancels) != self->cancels)
         return error_set(error, CENTO_CANCELLED, "cancelled before it was submitted");
-    TRY(engine_enter_queue(self->engine, error));
     cento_generation *fresh;
-    cento_status status = generation_create(self->engine, &self->requests[index], true, &fresh, error);
-    if (status != CENTO_OK) {
-        engine_leave_queue(self->engine);
-        return status;
-    }
+    TRY(generation_create_queued(self->engine, &self->requests[index], &fresh, error));
     fresh->hook = put_ready;
     fresh->hook_user = self;
     fresh->batch_index = index;
@@ -164,8 +153,10 @@ cento_status cento_generate_batch(cento_engine *engine, const cento_request *req
     if (self.running == NULL)
         return error_memory(error, count * sizeof(cento_generation *));
     self.ready_end = &self.ready;
-    pthread_mutex_init(&self.lock, NULL);
-    pthread_cond_init(&self.filled, NULL);
+    if (!monitor_init(&self.lock, &self.filled)) {
+        mem_free(self.running);
+        return error_memory(error, sizeof self.lock + sizeof self.filled);
+    }
     run(&self);
     for (size_t i = 0; i < count && self.running_count > 0; i++) {
         if (self.running[i] != NULL)

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/monitor.h"
 #include "engine_shape.h"
 #include "generation.h"
 
@@ -169,8 +170,7 @@ static cento_status create_pool(const cento_options *options, cento_engine *engi
         decoder_kv_pool_shape(engine->model, limits->page_count, limits->page_tokens, engine->kv_dtype);
     engine->kv_pool_bytes = engine->device->ops->kv_pool_bytes(engine->device, &shape);
     engine->page_bytes = engine->kv_pool_bytes / limits->page_count;
-    TRY(decoder_kv_pool_create(engine->model, limits->page_count, limits->page_tokens, engine->kv_dtype,
-                               &engine->pool, error));
+    TRY(engine->device->ops->kv_pool_create(engine->device, &shape, &engine->pool, error));
     const page_manager_options page_options = {.page_count = limits->page_count,
                                                .page_tokens = limits->page_tokens,
                                                .chunk_page_ratio = limits->chunk_page_ratio,
@@ -243,17 +243,7 @@ static cento_status new_engine(const cento_options *options, cento_engine **resu
     cento_engine *fresh = mem_zalloc(1, sizeof *fresh);
     if (fresh == NULL)
         return error_memory(error, sizeof *fresh);
-    pthread_condattr_t attributes;
-    bool locked = pthread_mutex_init(&fresh->lock, NULL) == 0;
-    bool made = locked && pthread_condattr_init(&attributes) == 0;
-    if (made) {
-        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-        made = pthread_cond_init(&fresh->wake, &attributes) == 0;
-        pthread_condattr_destroy(&attributes);
-    }
-    if (!made) {
-        if (locked)
-            pthread_mutex_destroy(&fresh->lock);
+    if (!monitor_init(&fresh->lock, &fresh->wake)) {
         mem_free(fresh);
         return error_memory(error, sizeof fresh->lock + sizeof fresh->wake);
     }

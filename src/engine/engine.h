@@ -82,8 +82,6 @@ struct cento_engine {
 /* What all kv ids of a request share; salt is borrowed. */
 kv_scope engine_kv_scope(const cento_engine *engine, const char *salt);
 const uint8_t *engine_tokenizer_fingerprint(const cento_engine *engine);
-/* As the backend counts them; exact while no request is under way. */
-uint64_t engine_forward_tokens(cento_engine *engine);
 
 /* loop.c */
 cento_status engine_start(cento_engine *engine, cento_error *error);

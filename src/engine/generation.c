@@ -9,11 +9,19 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "base/utf8.h"
 
 enum { NEWS_BYTES_MAX = 4096 }; /* of text for one call of on_delta; more is given in several */
 
 /* ------------------------------------------------------------------ submission ---- */
+
+cento_status generation_create_queued(cento_engine *engine, const cento_request *request,
+                                      cento_generation **result, cento_error *error) {
+    TRY(engine_enter_queue(engine, error));
+    cento_status status = generation_create(engine, request, true, result, error);
+    if (status != CENTO_OK)
+        engine_leave_queue(engine);
+    return status;
+}
 
 void generation_submit(cento_generation *generation) {
     atomic_fetch_add(&generation->refs, 1); /* the engine's thread's */
@@ -27,13 +35,8 @@ cento_status cento_submit(cento_engine *engine, const cento_request *request, ce
                          engine == NULL    ? "engine"
                          : request == NULL ? "request"
                                            : "generation");
-    TRY(engine_enter_queue(engine, error));
     cento_generation *fresh;
-    cento_status status = generation_create(engine, request, true, &fresh, error);
-    if (status != CENTO_OK) {
-        engine_leave_queue(engine);
-        return status;
-    }
+    TRY(generation_create_queued(engine, request, &fresh, error));
     generation_submit(fresh);
     *generation = fresh;
     return CENTO_OK;
@@ -54,18 +57,13 @@ typedef struct news {
 static void take_delta(cento_generation *generation, news *taken) {
     if (generation->deltas_off || generation->request.on_delta == NULL)
         return;
-    answer_text *text = &generation->text;
-    size_t bytes = text->certain - text->shown;
+    size_t bytes;
+    const char *fresh = answer_text_take_new(&generation->text, NEWS_BYTES_MAX, &bytes);
     if (bytes == 0 && generation->answer_tokens == generation->answer_tokens_shown)
         return;
-    if (bytes > NEWS_BYTES_MAX) {
-        bytes = utf8_complete_prefix(text->text.data + text->shown, NEWS_BYTES_MAX);
-        taken->more = true;
-    }
-    if (bytes > 0)
-        memcpy(taken->text, text->text.data + text->shown, bytes);
+    memcpy(taken->text, fresh, bytes);
     taken->text[bytes] = '\0';
-    text->shown += bytes;
+    taken->more = generation->text.shown < generation->text.certain;
     generation->answer_tokens_shown = generation->answer_tokens;
     taken->has_delta = true;
     taken->delta = (cento_delta){taken->text, bytes, generation->answer_tokens};
@@ -96,25 +94,12 @@ static void deliver(cento_generation *generation, const news *taken) {
     cento_generation_cancel(generation);
 }
 
-static struct timespec deadline_in(int64_t timeout_ms) {
-    struct timespec deadline;
-    clock_gettime(CLOCK_MONOTONIC, &deadline);
-    int64_t seconds = timeout_ms / 1000;
-    deadline.tv_sec += seconds > INT32_MAX ? INT32_MAX : (time_t)seconds;
-    deadline.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-    if (deadline.tv_nsec >= 1000000000) {
-        deadline.tv_sec++;
-        deadline.tv_nsec -= 1000000000;
-    }
-    return deadline;
-}
-
 bool cento_wait(cento_generation *generation, int64_t timeout_ms) {
     if (generation == NULL)
         return true;
     struct timespec deadline = {0};
     if (timeout_ms > 0)
-        deadline = deadline_in(timeout_ms);
+        deadline = clock_deadline(timeout_ms);
     bool late = timeout_ms == 0;
     for (;;) {
         news taken;

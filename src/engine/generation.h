@@ -66,7 +66,7 @@ struct cento_generation {
     sampler_state sampler;
     cento_token_logprob *logprobs; /* (answer tokens, 1 + request.logprobs), owned */
     size_t logprob_capacity;
-    uint64_t rows_seen; /* sequence.rows_computed before the step under way */
+    uint64_t rows_seen; /* rows_computed when a failed step was about to be taken back */
     uint64_t begin_ns, prefilled_ns, first_token_ns, end_ns;
     cento_status end_status; /* what it will have ended with */
     cento_error end_error;
@@ -113,7 +113,11 @@ void generation_describe(const cento_generation *generation, cento_segment *segm
 /* Drops a reference. */
 void generation_release(cento_generation *generation);
 
-/* generation.c. Queues it, with a place taken before (engine_enter_queue), and waits for nothing. */
+/* generation.c. generation_create with a place in the queue, which generation_submit fills: QUEUE_FULL,
+ * CLOSED. */
+cento_status generation_create_queued(cento_engine *engine, const cento_request *request,
+                                      cento_generation **result, cento_error *error);
+/* Queues it, with a place taken before (engine_enter_queue), and waits for nothing. */
 void generation_submit(cento_generation *generation);
 /* Somebody wants it to end. Any thread. */
 bool generation_is_cancelled(const cento_generation *generation);

@@ -14,7 +14,9 @@
 #include "base/mem.h"
 #include "loop.h"
 
-enum { STALL_NS = 5000000 }; /* between rounds in which nothing can be done */
+_Static_assert(CENTO_LEVELS == PLAN_LEVELS, "levels of the statistics and of plans");
+
+enum { STALL_MS = 5 }; /* between rounds in which nothing can be done */
 
 /* ------------------------------------------------------------------ the queue ---- */
 
@@ -188,8 +190,7 @@ static void finish_cancelled(cento_generation *generation) {
 }
 
 /* The answer is whole. What is to be kept of it may have to be computed first. */
-static void finish_answer(cento_generation *generation, cento_finish reason) {
-    generation->finish = reason;
+static void finish_answer(cento_generation *generation) {
     if (!retention_begin(generation))
         finish(generation);
 }
@@ -215,13 +216,7 @@ static bool take_inbox(cento_engine *engine, bool stalled) {
     unsigned int cancels;
     pthread_mutex_lock(&engine->lock);
     if (stalled && engine->inbox == NULL && !engine->attention && !engine->closing) {
-        struct timespec deadline;
-        clock_gettime(CLOCK_MONOTONIC, &deadline);
-        deadline.tv_nsec += STALL_NS;
-        if (deadline.tv_nsec >= 1000000000) {
-            deadline.tv_sec++;
-            deadline.tv_nsec -= 1000000000;
-        }
+        struct timespec deadline = clock_deadline(STALL_MS);
         pthread_cond_timedwait(&engine->wake, &engine->lock, &deadline);
     }
     while (engine->live == NULL && engine->inbox == NULL && !engine->closing)
@@ -400,7 +395,8 @@ static cento_status push_token(cento_generation *generation, int32_t token, bool
     *stopped = generation->text.stopped;
     if (status == CENTO_OK && !*stopped) {
         generation->answer_tokens++;
-        if (generation->answer_tokens < generation->answer_tokens_max) /* else it has ended, and is told so */
+        bool heard = generation->request.on_delta != NULL || generation->request.on_ready != NULL;
+        if (heard && generation->answer_tokens < generation->answer_tokens_max) /* else its end is told */
             tell(generation);
     }
     pthread_mutex_unlock(&generation->lock);
@@ -443,22 +439,24 @@ static void sample_all(cento_engine *engine, const cascade_step *step) {
         if (status != CENTO_OK)
             fail(generation, status, &error);
         else if (done)
-            finish_answer(generation, generation->finish);
+            finish_answer(generation);
     }
     engine->counted.sample_ms += clock_ms_since(begin_ns);
 }
 
 /* ------------------------------------------------------------------ one step ---- */
 
+static void give_up(cento_generation *generation, cento_status status, const cento_error *error) {
+    if (generation->kept != NULL)
+        finish(generation); /* the answer is not the worse for it */
+    else
+        fail(generation, status, error);
+}
+
 /* The scheduler could not go on with it and has removed it. */
 static void end_removed(cento_generation *generation, cento_status status, const cento_error *error) {
-    if (generation->kept != NULL) { /* the answer is not the worse for it */
-        generation->kept->submitted = false;
-        finish(generation);
-    } else {
-        generation->submitted = false;
-        fail(generation, status, error);
-    }
+    *(generation->kept != NULL ? &generation->kept->submitted : &generation->submitted) = false;
+    give_up(generation, status, error);
 }
 
 /* All that it was for is computed. */
@@ -504,19 +502,13 @@ static void note_progress(cento_engine *engine) {
     }
 }
 
-cascade_sequence *loop_sequence_of(cento_generation *generation) {
+/* The one that is being computed: its own, or what is retained of its answer. */
+static cascade_sequence *sequence_of(cento_generation *generation) {
     return generation->kept != NULL ? &generation->kept->sequence : &generation->sequence;
 }
 
-static void give_up(cento_generation *generation, cento_status status, const cento_error *error) {
-    if (generation->kept != NULL)
-        finish(generation); /* the answer is not the worse for it */
-    else
-        fail(generation, status, error);
-}
-
 static bool is_in_step(cento_generation *generation) {
-    return generation->rows_seen != loop_sequence_of(generation)->rows_computed;
+    return generation->rows_seen != sequence_of(generation)->rows_computed;
 }
 
 /* The youngest request, or of those with rows in the failed step, is given up, so that the others can go on.
@@ -538,18 +530,20 @@ static bool give_up_youngest(cento_engine *engine, bool in_step, cento_status st
  * of them does: it may be enough for the others. */
 static void fail_step(cento_engine *engine, const cascade_step *step, cento_status status,
                       const cento_error *error) {
-    cento_generation *next;
     for (cento_generation *generation = engine->live; generation != NULL; generation = generation->next)
-        generation->rows_seen = loop_sequence_of(generation)->rows_computed;
+        generation->rows_seen = sequence_of(generation)->rows_computed;
     cascade_scheduler_computed(engine->scheduler, step, false);
-    bool given_up = status == CENTO_OUT_OF_MEMORY && give_up_youngest(engine, true, status, error);
-    for (cento_generation *generation = engine->live; generation != NULL && status != CENTO_OUT_OF_MEMORY;
-         generation = next) {
-        next = generation->next;
-        if (!is_in_step(generation))
-            continue;
-        give_up(generation, status, error);
-        given_up = true;
+    bool given_up = false;
+    if (status == CENTO_OUT_OF_MEMORY) {
+        given_up = give_up_youngest(engine, true, status, error);
+    } else {
+        for (cento_generation *generation = engine->live, *next; generation != NULL; generation = next) {
+            next = generation->next;
+            if (is_in_step(generation)) {
+                give_up(generation, status, error);
+                given_up = true;
+            }
+        }
     }
     if (!given_up) /* nobody had rows in it */
         give_up_youngest(engine, false, status, error);

@@ -7,7 +7,5 @@
 /* Takes the accounts of a generation's own sequence, and the sequence from the scheduler; the answer's KV is
  * kept if there is an answer, as part of `chunk` (may be NULL). Does nothing the second time. */
 void loop_remove_sequence(cento_generation *generation, context_chunk *chunk);
-/* The one that is being computed: its own, or what is retained of its answer. */
-cascade_sequence *loop_sequence_of(cento_generation *generation);
 
 #endif

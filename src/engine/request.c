@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/monitor.h"
 #include "base/utf8.h"
 #include "generation.h"
 
@@ -83,9 +84,9 @@ static char *copy_salt(cento_engine *engine, const char *salt) {
     return mem_strdup(private_salt);
 }
 
-static cento_status copy_stops(const cento_request *request, cento_request *copy, bool *failed) {
+static void copy_stops(const cento_request *request, cento_request *copy, bool *failed) {
     if (request->stop_count == 0)
-        return CENTO_OK;
+        return;
     char **stops = mem_zalloc(request->stop_count, sizeof *stops);
     copy->stop = (const char *const *)stops;
     copy->stop_count = stops == NULL ? 0 : request->stop_count;
@@ -94,7 +95,6 @@ static cento_status copy_stops(const cento_request *request, cento_request *copy
         stops[i] = mem_strdup(request->stop[i]);
         *failed = *failed || stops[i] == NULL;
     }
-    return CENTO_OK;
 }
 
 static cento_status copy_request(cento_engine *engine, const cento_request *request, cento_request *copy,
@@ -345,17 +345,7 @@ static cento_status new_generation(cento_engine *engine, cento_generation **resu
     fresh->start_ns = clock_now_ns();
     fresh->engine = engine;
     atomic_store(&fresh->refs, 1);
-    pthread_condattr_t attributes;
-    bool made = pthread_mutex_init(&fresh->lock, NULL) == 0;
-    bool timed = made && pthread_condattr_init(&attributes) == 0;
-    if (timed) {
-        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-        timed = pthread_cond_init(&fresh->changed, &attributes) == 0;
-        pthread_condattr_destroy(&attributes);
-    }
-    if (!timed) {
-        if (made)
-            pthread_mutex_destroy(&fresh->lock);
+    if (!monitor_init(&fresh->lock, &fresh->changed)) {
         mem_free(fresh);
         return error_memory(error, sizeof fresh->lock + sizeof fresh->changed);
     }

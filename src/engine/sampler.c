@@ -147,7 +147,7 @@ cento_status sampler_state_init(sampler_state *state, const cento_sampling *samp
     bool prompt_counts = sampling->repetition_penalty != 1.0f;
     TRY(allocate_seen(state, vocab_size, (prompt_counts ? prompt_tokens : 0) + answer_tokens_max, error));
     for (size_t i = 0; i < prompt_tokens && prompt_counts; i++)
-        see(state, prompt[i])->in_prompt = true;
+        (void)see(state, prompt[i]);
     return CENTO_OK;
 }
 

@@ -36,8 +36,7 @@ typedef struct sampler {
 /* A token that penalties concern. */
 typedef struct sampler_seen {
     int32_t token;
-    bool in_prompt;
-    uint32_t answer_count; /* times in the answer */
+    uint32_t answer_count; /* times in the answer; 0: in the prompt alone */
 } sampler_seen;
 
 /* One request's. */

@@ -73,9 +73,3 @@ void cento_engine_stats(cento_engine *engine, cento_stats *stats) {
     stats->memory_savings_peak = savings(stats->kv_physical_bytes_at_peak, stats->kv_logical_bytes_peak);
     add_registry(engine, stats);
 }
-
-uint64_t engine_forward_tokens(cento_engine *engine) {
-    cento_stats stats;
-    cento_engine_stats(engine, &stats);
-    return stats.forward_tokens;
-}

@@ -76,12 +76,12 @@ static inline cento_request request_of(const cento_piece *pieces, size_t piece_c
 /* Runs a request, checks the sums that cento.h promises and that nothing is left held. */
 static inline cento_result *run_request_of(cento_engine *engine, const cento_request *request) {
     cento_result *result;
-    uint64_t before = engine_forward_tokens(engine);
+    uint64_t before = stats_of(engine).forward_tokens;
     ASSERT_OK(cento_generate(engine, request, &result, &error));
     assert_whole(engine);
     const cento_usage *usage = &result->usage;
     assert_int_equal(usage->cached_tokens, usage->exact_tokens + usage->approximate_tokens);
-    assert_int_equal(usage->computed_tokens, engine_forward_tokens(engine) - before);
+    assert_int_equal(usage->computed_tokens, stats_of(engine).forward_tokens - before);
     assert_int_equal(usage->completion_tokens, result->token_count);
     uint32_t tokens = 0;
     for (size_t i = 0; i < result->segment_count; i++) {
@@ -129,6 +129,11 @@ static inline bool listen(void *user, const cento_delta *delta) {
 static inline void little_sleep(long ns) {
     const struct timespec little = {.tv_nsec = ns};
     nanosleep(&little, NULL);
+}
+
+static inline void wait_until_running(cento_engine *engine) {
+    while (stats_of(engine).requests_running == 0)
+        little_sleep(100000);
 }
 
 /* Holds the engine's thread up whenever it has something to tell, so that a test is in time. */

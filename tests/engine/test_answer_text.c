@@ -18,14 +18,14 @@ static void stream(const char *bytes, size_t count, const char *const *stop, siz
     while (*pushed < count && !text.stopped) {
         ASSERT_OK(answer_text_push(&text, (unsigned char)bytes[(*pushed)++], &error));
         size_t fresh_bytes;
-        const char *fresh = answer_text_take_new(&text, &fresh_bytes);
+        const char *fresh = answer_text_take_new(&text, SIZE_MAX, &fresh_bytes);
         strbuf_append(shown, fresh, fresh_bytes);
         for (size_t i = 0; i < stop_count; i++)
             assert_true(shown->data == NULL || strstr(shown->data, stop[i]) == NULL);
     }
     ASSERT_OK(answer_text_finish(&text, &error));
     size_t fresh_bytes;
-    const char *fresh = answer_text_take_new(&text, &fresh_bytes);
+    const char *fresh = answer_text_take_new(&text, SIZE_MAX, &fresh_bytes);
     strbuf_append(shown, fresh, fresh_bytes);
     assert_int_equal(text.text.bytes, shown->bytes);
     answer_text_free(&text);
@@ -106,7 +106,7 @@ static void a_character_is_shown_whole_or_not_at_all(void **state) {
     for (size_t i = 0; i < strlen(bytes); i++) {
         size_t fresh_bytes;
         ASSERT_OK(answer_text_push(&text, (unsigned char)bytes[i], &error));
-        (void)answer_text_take_new(&text, &fresh_bytes);
+        (void)answer_text_take_new(&text, SIZE_MAX, &fresh_bytes);
         assert_int_equal(fresh_bytes, shown_after[i]);
     }
     ASSERT_OK(answer_text_finish(&text, &error));

@@ -131,9 +131,9 @@ static void a_pinned_chunk_outlives_what_evicts_and_clears(void **state) {
     assert_true(cento_chunk_clear(engine) > 0);
     assert_int_equal(stats_of(engine).chunks, 1);
     assert_int_equal(get(engine, document.content_id).kv_states, 1);
-    uint64_t before = engine_forward_tokens(engine);
+    uint64_t before = stats_of(engine).forward_tokens;
     (void)add(engine, CONTEXT(DOCUMENT_A), true); /* it is still there: nothing is computed */
-    assert_int_equal(engine_forward_tokens(engine), before);
+    assert_int_equal(stats_of(engine).forward_tokens, before);
     ASSERT_OK(cento_chunk_unpin(engine, document.content_id, &error));
     ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "not pinned",
                  cento_chunk_unpin(engine, document.content_id, &error));
@@ -180,8 +180,7 @@ static void a_chunk_removed_while_in_use_lives_until_its_user_is_done(void **sta
         cento_generation *generation;
         request.on_ready = dawdle;
         ASSERT_OK(cento_submit(engine, &request, &generation, &error));
-        while (stats_of(engine).requests_running == 0)
-            little_sleep(100000);
+        wait_until_running(engine);
         assert_int_equal(get(engine, document.content_id).users, 1);
         ASSERT_OK(cento_chunk_remove(engine, document.content_id, &error));
         (void)cento_chunk_clear(engine);

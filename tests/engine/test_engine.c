@@ -202,13 +202,13 @@ static void a_chunk_computed_ahead_is_used_at_once(void **state) {
     document.label = "a.txt";
     cento_chunk_info info, again;
     ASSERT_OK(cento_chunk_add(engine, &document, true, &info, &error));
-    assert_int_equal(engine_forward_tokens(engine), A_TOKENS);
+    assert_int_equal(stats_of(engine).forward_tokens, A_TOKENS);
     assert_int_equal(info.tokens, A_TOKENS);
     assert_int_equal(info.kv_states, 1);
     assert_true(info.kv_bytes >= A_TOKENS * 2 * TINY_LAYERS * TINY_KV_HEADS * TINY_HEAD_DIM * 4);
     ASSERT_OK(cento_chunk_add(engine, &document, true, &again, &error));
     assert_string_equal(again.content_id, info.content_id);
-    assert_int_equal(engine_forward_tokens(engine), A_TOKENS);
+    assert_int_equal(stats_of(engine).forward_tokens, A_TOKENS);
     const cento_piece pieces[] = {SYSTEM(SYSTEM_TEXT), document, QUERY("Who?")};
     cento_result *result = run(engine, pieces, 3, CENTO_MODE_INDEPENDENT, NULL);
     assert_int_equal(result->usage.approximate_tokens, A_TOKENS);
@@ -229,9 +229,9 @@ static void a_chunk_computed_ahead_is_used_at_once(void **state) {
     ASSERT_FAILS(CENTO_NOT_FOUND, info.content_id, cento_chunk_remove(engine, info.content_id, &error));
     ASSERT_FAILS(CENTO_INVALID_ARGUMENT, "64 hex digits", cento_chunk_remove(engine, "abc", &error));
     cento_result_free(result);
-    uint64_t before = engine_forward_tokens(engine);
+    uint64_t before = stats_of(engine).forward_tokens;
     result = run(engine, pieces, 3, CENTO_MODE_INDEPENDENT, NULL);
-    assert_int_equal(engine_forward_tokens(engine) - before, A_TOKENS + GLUE_ANSWER + 11); /* it is gone */
+    assert_int_equal(stats_of(engine).forward_tokens - before, A_TOKENS + GLUE_ANSWER + 11); /* it is gone */
     /* what was computed after it is not: the separator and the query */
     assert_int_equal(result->usage.approximate_tokens, SEPARATOR + 4);
     cento_result_free(result);

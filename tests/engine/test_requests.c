@@ -116,8 +116,7 @@ static void a_full_queue_refuses_with_numbers_and_takes_more_when_it_is_not(void
     cento_request slow = plain_request(100), quick = plain_request(3);
     slow.on_ready = dawdle;
     cento_generation *running = submit(engine, &slow);
-    while (stats_of(engine).requests_running == 0)
-        little_sleep(100000);
+    wait_until_running(engine);
     cento_generation *waiting[2] = {submit(engine, &quick), submit(engine, &quick)}, *refused = NULL;
     assert_int_equal(stats_of(engine).requests_waiting, 2);
     ASSERT_FAILS(CENTO_QUEUE_FULL, "2 requests are waiting, max_waiting is 2",
@@ -434,8 +433,7 @@ static void closing_ends_those_who_wait(void **state) {
     }
     cento_generation *unwaited = submit(engine, &request), *freed = submit(engine, &request);
     cento_generation_free(freed);
-    while (stats_of(engine).requests_running == 0)
-        little_sleep(100000);
+    wait_until_running(engine);
     cento_close(engine);
     for (int i = 0; i < WAITERS; i++) {
         pthread_join(threads[i], NULL);
