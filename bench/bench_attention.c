@@ -1,5 +1,6 @@
 /* bench_attention: see bench_attention.h. */
 #include "bench/bench_attention.h"
+#include "bench/bench_median.h"
 
 #include <math.h>
 #include <omp.h>
@@ -263,11 +264,6 @@ static cento_status attend(attention_bench *bench, int variant, uint32_t layer, 
     return CENTO_OK;
 }
 
-static int ascending(const void *left, const void *right) {
-    double a = *(const double *)left, b = *(const double *)right;
-    return (a > b) - (a < b);
-}
-
 /* The variants take turns, and are half of the layers apart, so that neither finds what the other one read.
  */
 static cento_status measure(attention_bench *bench, uint32_t repetitions, cento_error *error) {
@@ -281,10 +277,8 @@ static cento_status measure(attention_bench *bench, uint32_t repetitions, cento_
             uint32_t layer = (call + (variant == SHARED ? 0 : layers / 2)) % layers;
             TRY(attend(bench, variant, layer, &bench->samples[variant][call], error));
         }
-    for (int variant = 0; variant < VARIANTS; variant++) {
-        qsort(bench->samples[variant], calls, sizeof(double), ascending);
-        bench->us[variant] = bench->samples[variant][calls / 2];
-    }
+    for (int variant = 0; variant < VARIANTS; variant++)
+        bench->us[variant] = median(bench->samples[variant], calls);
     return CENTO_OK;
 }
 

@@ -1,5 +1,6 @@
 /* The composition benchmark; see bench_compose.h. */
 #include "bench/bench_compose.h"
+#include "bench/bench_median.h"
 
 #include <errno.h>
 #include <semaphore.h>
@@ -210,7 +211,6 @@ typedef struct talk {
 typedef struct compose_run {
     const bench_compose_options *options;
     const workload *work;
-    const char *label;
     cento_engine *engine;
     talk *talks; /* (conversations) */
     sem_t wake;
@@ -270,11 +270,6 @@ static cento_status end_turn(compose_run *run, uint32_t index, cento_error *erro
     return status;
 }
 
-static int compare_doubles(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Nearest rank. */
 static double percentile(const double *sorted, size_t count, double part) {
     size_t rank = (size_t)(part * (double)count + 0.999999);
@@ -304,7 +299,7 @@ static cento_status talk_all(compose_run *run, cento_error *error) {
             if (one->turn < work->turns)
                 TRY(submit_turn(run, i, error));
             if (run->options->on_progress != NULL)
-                run->options->on_progress(run->options->user, run->label, run->ended, total);
+                run->options->on_progress(run->options->user, run->work->name, run->ended, total);
         }
     }
     run->measured->seconds = clock_ms_since(start_ns) * 1e-3;
@@ -322,7 +317,7 @@ static cento_status talk_all(compose_run *run, cento_error *error) {
 static cento_status choose_sizes(const bench_compose_options *options, const bench_model_sizes *model,
                                  const workload *work, cento_options *engine, figures *measured,
                                  cento_error *error) {
-    enum { PAGE_TOKENS_DEFAULT = 32 };
+    enum { PAGE_TOKENS_DEFAULT = 32, BATCHED_TOKENS_DEFAULT = 512 };
     uint32_t page_tokens = engine->page_tokens == 0 ? PAGE_TOKENS_DEFAULT : engine->page_tokens;
     uint32_t context = work->prompt_tokens_max + work->new_tokens + 1; /* BOS */
     if (context > model->context_tokens_max)
@@ -333,6 +328,9 @@ static cento_status choose_sizes(const bench_compose_options *options, const ben
         engine->context_tokens_max = context;
     if (engine->max_sequences == 0)
         engine->max_sequences = work->conversation_count;
+    uint32_t rows = engine->max_batched_tokens == 0 ? BATCHED_TOKENS_DEFAULT : engine->max_batched_tokens;
+    if (engine->max_sequences > rows) /* each needs a row of a pass, so the engine runs no more */
+        engine->max_sequences = rows;
     if (engine->max_waiting == 0)
         engine->max_waiting = work->conversation_count;
     /* a piece may begin in a page of its own */
@@ -352,13 +350,13 @@ static cento_status choose_sizes(const bench_compose_options *options, const ben
 }
 
 static cento_status measure(const bench_compose_options *options, const bench_model_sizes *model,
-                            const workload *work, const char *label, bool cascade, bool reuse,
-                            figures *measured, cento_error *error) {
+                            const workload *work, bool cascade, bool reuse, figures *measured,
+                            cento_error *error) {
     cento_options engine_options = options->engine;
     engine_options.enable_cascade = cascade;
     engine_options.enable_reuse = reuse;
     TRY(choose_sizes(options, model, work, &engine_options, measured, error));
-    compose_run run = {.options = options, .work = work, .label = label, .measured = measured};
+    compose_run run = {.options = options, .work = work, .measured = measured};
     cento_status status = CENTO_OK;
     measured->answer_count = (size_t)work->conversation_count * work->turns;
     sem_init(&run.wake, 0, 0);
@@ -435,9 +433,9 @@ static cento_status run_workload(const bench_compose_options *options, const ben
                                mode_names[work->mode == CENTO_MODE_INDEPENDENT], "requests",
                                (json_int_t)work->conversation_count * work->turns);
     json_t *off = json_object(), *base = json_object();
-    TRY_GOTO(status, measure(options, model, work, work->name, true, true, &full, error), done);
-    TRY_GOTO(status, measure(options, model, work, work->name, false, true, &cascade_off, error), done);
-    TRY_GOTO(status, measure(options, model, work, work->name, false, false, &baseline, error), done);
+    TRY_GOTO(status, measure(options, model, work, true, true, &full, error), done);
+    TRY_GOTO(status, measure(options, model, work, false, true, &cascade_off, error), done);
+    TRY_GOTO(status, measure(options, model, work, false, false, &baseline, error), done);
     if (object == NULL || !add_figures(object, &full, &full, &baseline) ||
         !add_figures(off, &cascade_off, &full, &baseline) ||
         !add_figures(base, &baseline, &full, &baseline) || json_object_set(object, "cascade_off", off) != 0 ||

@@ -3,6 +3,7 @@
  * compared, so that another load on the machine meets both.
  */
 #include "bench/bench_model.h"
+#include "bench/bench_median.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -52,16 +53,6 @@ bench_model_options bench_model_options_default(void) {
         .repetitions = 3,
         .compute_dtype = CENTO_DTYPE_BF16,
     };
-}
-
-static int compare_doubles(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, uint32_t count) {
-    qsort(values, count, sizeof *values, compare_doubles);
-    return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
 }
 
 /* ------------------------------------------------------------------------------- set-up ---- */

@@ -1,5 +1,6 @@
 /* bench_plan: see bench_plan.h. */
 #include "bench/bench_plan.h"
+#include "bench/bench_median.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -98,11 +99,6 @@ static void fill(plan_bench *bench) {
     }
 }
 
-static int ascending(const void *left, const void *right) {
-    double a = *(const double *)left, b = *(const double *)right;
-    return (a > b) - (a < b);
-}
-
 static cento_status measure(plan_bench *bench, bool cold, double *median_us, cento_error *error) {
     uint32_t repetitions = bench->options->repetitions;
     double *us = mem_alloc(repetitions, sizeof *us);
@@ -117,8 +113,8 @@ static cento_status measure(plan_bench *bench, bool cold, double *median_us, cen
         status = cascade_plan_build(bench->plan, &bench->input, error);
         us[i] = (double)(clock_now_ns() - start) * 1e-3;
     }
-    qsort(us, repetitions, sizeof *us, ascending);
-    *median_us = us[repetitions / 2];
+    if (status == CENTO_OK)
+        *median_us = median(us, repetitions);
     mem_free(us);
     return status;
 }
@@ -155,10 +151,14 @@ static cento_status measure_size(const bench_plan_options *options, uint32_t seq
     return status;
 }
 
-/* A quarter, half, all and twice of what is asked for. */
+/* A quarter, half, all and twice of what is asked for; all: that. */
 static cento_status measure_growth(const bench_plan_options *options, bool of_sequences, json_t *list,
-                                   cento_error *error) {
+                                   json_t *all, cento_error *error) {
     for (uint32_t doubling = 0; doubling < 4; doubling++) {
+        if (doubling == 2) { /* measured already */
+            json_array_append(list, all);
+            continue;
+        }
         uint32_t sequences = options->sequences, chunks = options->chunks;
         uint32_t *grown = of_sequences ? &sequences : &chunks;
         *grown = *grown * (1u << doubling) / 4;
@@ -194,9 +194,9 @@ cento_status bench_plan(const bench_plan_options *options, json_t **report, cent
     json_t *size = NULL;
     TRY(measure_size(options, options->sequences, options->chunks, &size, error));
     json_t *by_sequences = json_array(), *by_chunks = json_array();
-    cento_status status = measure_growth(options, true, by_sequences, error);
+    cento_status status = measure_growth(options, true, by_sequences, size, error);
     if (status == CENTO_OK)
-        status = measure_growth(options, false, by_chunks, error);
+        status = measure_growth(options, false, by_chunks, size, error);
     if (status == CENTO_OK) {
         *report = json_pack("{s:O, s:O, s:O, s:O, s:i, s:i, s:O, s:O, s:O, s:O, s:O}", "us_per_plan",
                             json_object_get(size, "us"), "us_per_plan_cold", json_object_get(size, "us_cold"),

@@ -11,7 +11,6 @@
 #include "base/mem.h"
 #include "base/sha256.h"
 #include "base/strbuf.h"
-#include "base/strmap.h"
 #include "term.h"
 
 enum { READ_BYTES = 1 << 16 };
@@ -375,16 +374,14 @@ cento_status batch_results_write(const batch_results *results, json_t *value, ce
     json_decref(value);
     if (text == NULL)
         return error_memory(error, 0);
-    strbuf line = {0};
-    strbuf_puts(&line, text);
-    strbuf_putc(&line, '\n');
-    free(text); /* jansson's own allocation */
-    cento_status status = strbuf_check(&line, error);
-    if (status == CENTO_OK && results->descriptor >= 0)
-        status = append_line(results, line.data, line.bytes, error);
-    else if (status == CENTO_OK && !output_write(line.data, line.bytes))
+    size_t bytes = strlen(text);
+    text[bytes++] = '\n'; /* in the place of the NUL */
+    cento_status status = CENTO_OK;
+    if (results->descriptor >= 0)
+        status = append_line(results, text, bytes, error);
+    else if (!output_write(text, bytes))
         status = error_set(error, CENTO_IO, "standard output: cannot write");
-    strbuf_free(&line);
+    free(text); /* jansson's own allocation */
     return status;
 }
 

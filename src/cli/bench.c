@@ -7,7 +7,6 @@
 #include "base/mem.h"
 #include "bench/bench_model.h"
 #include "bench/bench_qa.h"
-#include "bench_kernels.h"
 #include "input.h"
 #include "result.h"
 #include "settings.h"

@@ -9,42 +9,38 @@
 #include "term.h"
 
 typedef struct compose_settings {
+    bench_compose_options options;
     option_list workloads;
-    const char *geometry;
-    uint32_t requests, documents, documents_per_request, document_tokens, system_tokens;
-    uint32_t agents, turns, project_tokens, prefix_tokens, query_tokens, new_tokens;
-    uint64_t kv_bytes_max;
     bool json;
 } compose_settings;
+
+#define COMPOSE_OFFSET(field) (offsetof(compose_settings, options) + offsetof(bench_compose_options, field))
 
 static const option_spec compose_specs[] = {
     {"workload", OPTION_LIST, offsetof(compose_settings, workloads), "NAME", 0, 0,
      "rag, agents or few-shot; may be repeated (default: all)"},
-    {"requests", OPTION_U32, offsetof(compose_settings, requests), "N", 1, 4096,
-     "of rag and few-shot (default: 64)"},
-    {"documents", OPTION_U32, offsetof(compose_settings, documents), "N", 1, 4096,
+    {"requests", OPTION_U32, COMPOSE_OFFSET(requests), "N", 1, 4096, "of rag and few-shot (default: 64)"},
+    {"documents", OPTION_U32, COMPOSE_OFFSET(documents), "N", 1, 4096,
      "rag: documents there are (default: 16)"},
-    {"documents-per-request", OPTION_U32, offsetof(compose_settings, documents_per_request), "N", 1, 64,
+    {"documents-per-request", OPTION_U32, COMPOSE_OFFSET(documents_per_request), "N", 1, 64,
      "rag: documents of a prompt (default: 4)"},
-    {"document-tokens", OPTION_U32, offsetof(compose_settings, document_tokens), "N", 1, 1 << 20,
+    {"document-tokens", OPTION_U32, COMPOSE_OFFSET(document_tokens), "N", 1, 1 << 20,
      "rag: tokens of a document (default: 512)"},
-    {"system-tokens", OPTION_U32, offsetof(compose_settings, system_tokens), "N", 1, 1 << 20,
+    {"system-tokens", OPTION_U32, COMPOSE_OFFSET(system_tokens), "N", 1, 1 << 20,
      "rag: tokens of the system prompt (default: 256)"},
-    {"agents", OPTION_U32, offsetof(compose_settings, agents), "N", 1, 4096,
-     "agents: conversations (default: 8)"},
-    {"turns", OPTION_U32, offsetof(compose_settings, turns), "N", 1, 256,
-     "agents: turns of each (default: 6)"},
-    {"project-tokens", OPTION_U32, offsetof(compose_settings, project_tokens), "N", 1, 1 << 20,
+    {"agents", OPTION_U32, COMPOSE_OFFSET(agents), "N", 1, 4096, "agents: conversations (default: 8)"},
+    {"turns", OPTION_U32, COMPOSE_OFFSET(turns), "N", 1, 256, "agents: turns of each (default: 6)"},
+    {"project-tokens", OPTION_U32, COMPOSE_OFFSET(project_tokens), "N", 1, 1 << 20,
      "agents: tokens of what all begin with (default: 1024)"},
-    {"prefix-tokens", OPTION_U32, offsetof(compose_settings, prefix_tokens), "N", 1, 1 << 20,
+    {"prefix-tokens", OPTION_U32, COMPOSE_OFFSET(prefix_tokens), "N", 1, 1 << 20,
      "few-shot: tokens of what all begin with (default: 2048)"},
-    {"query-tokens", OPTION_U32, offsetof(compose_settings, query_tokens), "N", 1, 1 << 20,
+    {"query-tokens", OPTION_U32, COMPOSE_OFFSET(query_tokens), "N", 1, 1 << 20,
      "tokens of a question (default: 24)"},
-    {"new-tokens", OPTION_U32, offsetof(compose_settings, new_tokens), "N", 1, 1 << 20,
+    {"new-tokens", OPTION_U32, COMPOSE_OFFSET(new_tokens), "N", 1, 1 << 20,
      "tokens of an answer (default: 64)"},
-    {"kv-bytes-max", OPTION_BYTES, offsetof(compose_settings, kv_bytes_max), "BYTES", 1, 0,
+    {"kv-bytes-max", OPTION_BYTES, COMPOSE_OFFSET(kv_bytes_max), "BYTES", 1, 0,
      "largest KV pool that is chosen so that all requests fit at once; K, M, G (default: 8G)"},
-    {"geometry", OPTION_TEXT, offsetof(compose_settings, geometry), "NAME", 0, 0,
+    {"geometry", OPTION_TEXT, COMPOSE_OFFSET(geometry), "NAME", 0, 0,
      "random weights in the shape of llama-3.2-1b, llama-3.1-8b, qwen3-0.6b, qwen2.5-0.5b or tiny"},
     {"json", OPTION_FLAG, offsetof(compose_settings, json), NULL, 0, 0, "print one JSON object"},
 };
@@ -121,23 +117,8 @@ static int parse_workloads(const command *self, const option_list *named, unsign
 
 static int measure_compose(const command *self, const compose_settings *settings,
                            const engine_settings *engine_options) {
-    bench_compose_options options = {
-        .geometry = settings->geometry,
-        .workloads = BENCH_COMPOSE_RAG | BENCH_COMPOSE_AGENTS | BENCH_COMPOSE_FEW_SHOT,
-        .requests = settings->requests,
-        .documents = settings->documents,
-        .documents_per_request = settings->documents_per_request,
-        .document_tokens = settings->document_tokens,
-        .system_tokens = settings->system_tokens,
-        .agents = settings->agents,
-        .turns = settings->turns,
-        .project_tokens = settings->project_tokens,
-        .prefix_tokens = settings->prefix_tokens,
-        .query_tokens = settings->query_tokens,
-        .new_tokens = settings->new_tokens,
-        .kv_bytes_max = settings->kv_bytes_max,
-        .on_progress = show_request,
-    };
+    bench_compose_options options = settings->options;
+    options.on_progress = show_request;
     int status = engine_options_from(self, engine_options, &options.engine);
     if (status < 0 && (engine_options->no_cascade || engine_options->no_reuse))
         status = usage_error(self, "--no-cascade and --no-reuse: both ways are measured here");
@@ -151,7 +132,6 @@ static int measure_compose(const command *self, const compose_settings *settings
     if (model_path_find(engine_options->model, &path, &error) != CENTO_OK)
         return fail(&error);
     options.engine.model_path = path;
-    options.engine.on_progress = NULL;
     if (bench_compose(&options, &report, &error) != CENTO_OK)
         status = fail(&error);
     progress_clear();
@@ -167,21 +147,7 @@ static int measure_compose(const command *self, const compose_settings *settings
 }
 
 static int run_compose(const command *self, int argc, char **argv) {
-    const bench_compose_options usual = bench_compose_options_default();
-    compose_settings settings = {
-        .requests = usual.requests,
-        .documents = usual.documents,
-        .documents_per_request = usual.documents_per_request,
-        .document_tokens = usual.document_tokens,
-        .system_tokens = usual.system_tokens,
-        .agents = usual.agents,
-        .turns = usual.turns,
-        .project_tokens = usual.project_tokens,
-        .prefix_tokens = usual.prefix_tokens,
-        .query_tokens = usual.query_tokens,
-        .new_tokens = usual.new_tokens,
-        .kv_bytes_max = usual.kv_bytes_max,
-    };
+    compose_settings settings = {.options = bench_compose_options_default()};
     engine_settings engine_options = {0};
     const option_group groups[] = {
         {"Workloads", compose_specs, sizeof compose_specs / sizeof compose_specs[0], &settings},

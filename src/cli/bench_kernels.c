@@ -1,19 +1,14 @@
 /* cento bench plan, cento bench attention: options and tables. What is measured is in bench/. */
-#include "bench_kernels.h"
-
 #include "bench/bench_attention.h"
 #include "bench/bench_plan.h"
+#include "commands.h"
+#include "input.h"
 #include "options.h"
 #include "result.h"
 #include "term.h"
 
 static double number(const json_t *object, const char *key) {
     return json_number_value(json_object_get(object, key));
-}
-
-static int refuse(const cento_error *error) {
-    fail(error);
-    return error->status == CENTO_INVALID_ARGUMENT ? EXIT_STATUS_USAGE : EXIT_STATUS_FAILURE;
 }
 
 /* ----------------------------------------------------------------------------- bench plan -- */
@@ -78,7 +73,7 @@ static int run_plan(const command *self, int argc, char **argv) {
     cento_error error;
     json_t *report = NULL;
     if (bench_plan(&settings.options, &report, &error) != CENTO_OK)
-        return refuse(&error);
+        return input_fail(&error);
     if (settings.json)
         return print_json(report);
     status = show_plan_report(report);
@@ -190,7 +185,7 @@ static int run_attention(const command *self, int argc, char **argv) {
     cento_status made = bench_attention(&options, &report, &error);
     progress_clear();
     if (made != CENTO_OK)
-        return refuse(&error);
+        return input_fail(&error);
     if (settings.json)
         return print_json(report);
     status = show_attention_report(report);

@@ -49,7 +49,7 @@ bool parse_number(const char *text, double *value) {
     return true;
 }
 
-bool parse_bytes(const char *text, uint64_t *value) {
+static bool parse_bytes(const char *text, uint64_t *value) {
     static const char units[] = "KMGT";
     char digits[24];
     size_t count = strspn(text, "0123456789");

@@ -77,6 +77,5 @@ const char *nearest_name(const char *word, const char *const *names, size_t coun
 bool parse_u64(const char *text, uint64_t *value);
 bool parse_i32(const char *text, int32_t *value);
 bool parse_number(const char *text, double *value);
-bool parse_bytes(const char *text, uint64_t *value); /* "512M" */
 
 #endif

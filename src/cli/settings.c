@@ -86,7 +86,6 @@ int engine_options_from(const command *self, const engine_settings *settings, ce
     options->chunk_registry_size = settings->chunk_registry_size;
     options->chunk_bytes_max = settings->chunk_bytes_max;
     options->gpu_memory_utilization = (double)settings->gpu_memory_utilization;
-    options->on_progress = show_progress;
     return -1;
 }
 
@@ -101,6 +100,7 @@ int engine_open(const command *self, const engine_settings *settings, cento_engi
     if (model_path_find(settings->model, &path, &error) != CENTO_OK)
         return fail(&error);
     options.model_path = path;
+    options.on_progress = show_progress;
     cento_status status = cento_open(&options, engine, &error);
     progress_clear();
     if (status != CENTO_OK || model_path == NULL)
