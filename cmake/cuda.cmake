@@ -22,9 +22,6 @@ if(CENTO_CUDA)
   target_compile_options(cento PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo
     -Xcompiler=-Wall,-Wextra,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics>)
   target_compile_definitions(cento PRIVATE CENTO_CUDA)
-  if(EXISTS ${PROJECT_SOURCE_DIR}/src/backend/cuda/attention_sm90.cu)
-    target_compile_definitions(cento PRIVATE CENTO_CUDA_SM90)
-  endif()
   # as system headers: they are not ours to warn about
   target_include_directories(cento SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
   target_link_libraries(cento PUBLIC CUDA::cudart_static)

@@ -2,9 +2,11 @@
  * Check and bench of the GPU's attention kernels, without the backend: a plan, its schedule, one launch.
  *
  *   attention check [steps [seed]]   random steps (tests/random_step.h) against f64, NaN in every slot that
- * no span names and in every output before, the same bits when run again, counters zero attention speed the
- * cases of docs/performance.md: medians of graph replays, layers cycled so that L2 is cold, some rows of each
- * case checked
+ *                                    no span names and in every output before, the same bits when run
+ *                                    again, counters zero
+ *
+ *   attention speed [NAME]           the cases of docs/performance.md: medians of graph replays, layers
+ *                                    cycled so that L2 is cold, some rows of each case checked
  *
  *   attention schedule [NAME]        no device: how evenly the workers are loaded
  *

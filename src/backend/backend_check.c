@@ -17,10 +17,43 @@ cento_status backend_check_parts(const tensor_view *parts, size_t part_count, ui
     return CENTO_OK;
 }
 
+cento_status backend_check_ids(const int32_t *ids, uint32_t rows, uint32_t table_rows, cento_error *error) {
+    for (uint32_t row = 0; row < rows; row++)
+        if (ids[row] < 0 || (uint32_t)ids[row] >= table_rows)
+            return error_set(error, CENTO_INVALID_ARGUMENT, "token id %d is outside of the %u embeddings",
+                             (int)ids[row], table_rows);
+    return CENTO_OK;
+}
+
+cento_status backend_check_heads(const attention_shape *shape, cento_error *error) {
+    if (shape->kv_heads > 0 && shape->heads % shape->kv_heads == 0 && shape->head_dim > 0)
+        return CENTO_OK;
+    return error_set(error, CENTO_INVALID_ARGUMENT, "%u query heads over %u KV heads of %u", shape->heads,
+                     shape->kv_heads, shape->head_dim);
+}
+
+static cento_status check_layer(const attention_shape *shape, const kv_pool_shape *held, uint32_t layer,
+                                cento_error *error) {
+    if (shape->kv_heads == held->kv_heads && shape->head_dim == held->head_dim && shape->head_dim % 2 == 0 &&
+        layer < held->layers)
+        return CENTO_OK;
+    return error_set(error, CENTO_INVALID_ARGUMENT, "the KV pool has another shape than the model");
+}
+
+cento_status backend_check_write_kv(const attention_shape *shape, uint32_t rows, const uint32_t *kv_slots,
+                                    const kv_pool_shape *held, uint32_t layer, cento_error *error) {
+    TRY(check_layer(shape, held, layer, error));
+    for (uint32_t row = 0; row < rows; row++)
+        if (kv_slots[row] / held->page_tokens >= held->pages)
+            return error_set(error, CENTO_INVALID_ARGUMENT, "KV slot %u lies outside of the pool's %u pages",
+                             kv_slots[row], held->pages);
+    return CENTO_OK;
+}
+
 cento_status backend_check_attention(const attention_shape *shape, uint32_t rows, const cascade_plan *plan,
                                      const kv_pool_shape *held, uint32_t layer, cento_error *error) {
-    if (shape->kv_heads != held->kv_heads || shape->head_dim != held->head_dim || shape->kv_heads == 0 ||
-        shape->heads % shape->kv_heads != 0 || shape->head_dim % 2 != 0 || layer >= held->layers)
+    TRY(check_layer(shape, held, layer, error));
+    if (shape->kv_heads == 0 || shape->heads % shape->kv_heads != 0)
         return error_set(error, CENTO_INVALID_ARGUMENT, "the KV pool has another shape than the model");
     if (plan->row_count != rows)
         return error_set(error, CENTO_INVALID_ARGUMENT, "the plan is for %u rows, the batch has %u",

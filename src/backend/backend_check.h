@@ -10,6 +10,13 @@
 /* Stacked matrices have the same number of columns, at most columns_max, and are not empty. *rows: in all. */
 cento_status backend_check_parts(const tensor_view *parts, size_t part_count, uint32_t columns_max,
                                  uint32_t *rows, cento_error *error);
+/* Ids of rows of an embedding table. */
+cento_status backend_check_ids(const int32_t *ids, uint32_t rows, uint32_t table_rows, cento_error *error);
+/* KV heads divide the query heads. */
+cento_status backend_check_heads(const attention_shape *shape, cento_error *error);
+/* The pool is for the model's layers, and has the slots. */
+cento_status backend_check_write_kv(const attention_shape *shape, uint32_t rows, const uint32_t *kv_slots,
+                                    const kv_pool_shape *held, uint32_t layer, cento_error *error);
 /* The pool is for the model's layers, and the plan for the batch, the pool and the layer's window. */
 cento_status backend_check_attention(const attention_shape *shape, uint32_t rows, const cascade_plan *plan,
                                      const kv_pool_shape *held, uint32_t layer, cento_error *error);

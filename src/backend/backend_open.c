@@ -1,6 +1,4 @@
 /* Choosing a device by name: see backend.h, backend_create. */
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -50,14 +50,6 @@ typedef struct attention_job {
     size_t work_floats;       /* of a thread */
 } attention_job;
 
-static size_t rounded_up(size_t value, size_t to) {
-    return (value + to - 1) / to * to;
-}
-
-static uint32_t divided_up(uint32_t value, uint32_t by) {
-    return (value + by - 1) / by;
-}
-
 uint32_t attention_tile_rows(const backend *self) {
     (void)self;
     return TILE_ROWS_WANTED;

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "backend/backend_check.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "cpu.h"
@@ -29,11 +30,11 @@ static cento_status bench_create(cost_bench *bench, const attention_shape *shape
                                  cento_error *error) {
     const cpu_kernels *kernels = bench->kernels;
     uint32_t head_dim = shape->head_dim, width = kernels->attention_width;
-    uint32_t dim_padded = (head_dim + width - 1) / width * width;
+    uint32_t dim_padded = (uint32_t)rounded_up(head_dim, width);
     size_t key_bytes = (size_t)head_dim * (bf16 ? 2 : 4);
     size_t floats = (size_t)rows * (head_dim + 2 + dim_padded) +
                     ATTENTION_KEYS * ((size_t)head_dim + dim_padded + kernels->tile_rows) + 2 * (size_t)rows;
-    floats = (floats + 15) / 16 * 16;
+    floats = rounded_up(floats, 16);
     size_t bytes = floats * sizeof(float) + 2 * PLAN_CELL_TOKENS * key_bytes;
     float *memory = mem_alloc_aligned(bytes);
     if (memory == NULL)
@@ -108,9 +109,7 @@ static bool costs_are_known(const cpu_backend *self, const attention_shape *shap
 cento_status attention_costs(backend *base, const attention_shape *shape, const backend_kv_pool *pool,
                              plan_costs *costs, cento_error *error) {
     cpu_backend *self = cpu_of(base);
-    if (shape->kv_heads == 0 || shape->heads % shape->kv_heads != 0 || shape->head_dim == 0)
-        return error_set(error, CENTO_INVALID_ARGUMENT, "%u query heads over %u KV heads of %u", shape->heads,
-                         shape->kv_heads, shape->head_dim);
+    TRY(backend_check_heads(shape, error));
     if (!costs_are_known(self, shape, pool->bf16)) {
         cost_bench bench = {.kernels = self->kernels};
         uint32_t group = shape->heads / shape->kv_heads;

@@ -8,6 +8,14 @@
 #include "backend/backend.h"
 #include "kernels.h"
 
+static inline uint32_t divided_up(uint32_t value, uint32_t by) {
+    return value / by + (value % by != 0);
+}
+
+static inline size_t rounded_up(size_t value, size_t to) {
+    return (value + to - 1) / to * to;
+}
+
 /* Scratch that grows and stays: no allocation in a steady step. Contents undefined. */
 typedef struct scratch {
     void *memory; /* 64-byte aligned */

@@ -29,10 +29,6 @@ void *large_alloc(size_t bytes) {
     return memory;
 }
 
-static uint32_t divided_up(uint32_t value, uint32_t by) {
-    return value / by + (value % by != 0);
-}
-
 static uint32_t matrix_words(const backend_matrix *matrix) {
     return matrix->kind == GEMM_F32 ? matrix->columns : divided_up(matrix->columns, 2);
 }
@@ -139,8 +135,9 @@ cento_status gemm_matrix_create(backend *base, const tensor_view *parts, size_t 
     matrix->bytes = (size_t)panels * panel_width * matrix_words(matrix) * sizeof(uint32_t);
     matrix->panels = large_alloc(matrix->bytes);
     if (matrix->panels == NULL) {
+        size_t bytes = matrix->bytes;
         mem_free(matrix);
-        return error_memory(error, (size_t)rows * parts[0].columns * 2);
+        return error_memory(error, bytes);
     }
 #pragma omp parallel for schedule(dynamic, 4) num_threads(self->threads)
     for (uint32_t panel = 0; panel < panels; panel++)
@@ -181,10 +178,7 @@ static void embed_row(const cpu_backend *self, const backend_matrix *table, uint
 cento_status gemm_embed(backend *base, const backend_matrix *table, const int32_t *ids, uint32_t rows,
                         float *x, cento_error *error) {
     cpu_backend *self = cpu_of(base);
-    for (uint32_t row = 0; row < rows; row++)
-        if (ids[row] < 0 || (uint32_t)ids[row] >= table->rows)
-            return error_set(error, CENTO_INVALID_ARGUMENT, "token id %d is outside of the %u embeddings",
-                             (int)ids[row], table->rows);
+    TRY(backend_check_ids(ids, rows, table->rows, error));
 #pragma omp parallel for num_threads(self->threads) if ((size_t)rows * table->columns >= 65536)
     for (uint32_t row = 0; row < rows; row++)
         embed_row(self, table, (uint32_t)ids[row], x + (size_t)row * table->columns);

@@ -70,13 +70,7 @@ cento_status kv_pool_write(backend *base, const attention_shape *shape, const ro
                            const float *q_norm, const float *k_norm, backend_kv_pool *pool, uint32_t layer,
                            cento_error *error) {
     cpu_backend *self = cpu_of(base);
-    const kv_pool_shape *held = &pool->shape;
-    if (shape->kv_heads != held->kv_heads || shape->head_dim != held->head_dim || layer >= held->layers)
-        return error_set(error, CENTO_INVALID_ARGUMENT, "the KV pool has another shape than the model");
-    for (uint32_t row = 0; row < rows; row++)
-        if (kv_slots[row] / held->page_tokens >= held->pages)
-            return error_set(error, CENTO_INVALID_ARGUMENT, "KV slot %u lies outside of the pool's %u pages",
-                             kv_slots[row], held->pages);
+    TRY(backend_check_write_kv(shape, rows, kv_slots, &pool->shape, layer, error));
     TRY(scratch_reserve(&self->positions, rows * sizeof(int64_t), error));
     int64_t *rotations = self->positions.memory;
     for (uint32_t row = 0; row < rows; row++)

@@ -170,10 +170,20 @@ VEC_INLINE void vf_store_bf16(uint16_t *to, vf value) {
     memcpy(to, &halves, sizeof halves);
 }
 
+/* 2^f, f in [-1/2, 1/2]: Taylor in f ln 2; the seventh term is below 2^-25. */
+VEC_INLINE vf vf_exp2_fraction(vf fraction) {
+    vf power = vf_set1(1.5403530393381608e-4f);
+    power = vf_fma(power, fraction, vf_set1(1.3333558146428443e-3f));
+    power = vf_fma(power, fraction, vf_set1(9.6181291076284770e-3f));
+    power = vf_fma(power, fraction, vf_set1(5.5504108664821580e-2f));
+    power = vf_fma(power, fraction, vf_set1(2.4022650695910071e-1f));
+    power = vf_fma(power, fraction, vf_set1(6.9314718055994531e-1f));
+    return vf_fma(power, fraction, vf_set1(1.0f));
+}
+
 /*
  * 2^x, relative error under 2e-7, exactly 0 below 2^-126 and never infinite (x is cut at 127).
- * x = n + f with f in [-1/2, 1/2]: 2^f by a polynomial (Taylor in f ln 2; the seventh term is below 2^-25),
- * 2^n by the exponent bits.
+ * x = n + f with f in [-1/2, 1/2]: 2^f by a polynomial, 2^n by the exponent bits.
  */
 VEC_INLINE vf vf_exp2(vf x) {
     vi tiny = x < -126.0f;
@@ -181,13 +191,7 @@ VEC_INLINE vf vf_exp2(vf x) {
     vf magic = vf_set1(12582912.0f); /* 1.5 · 2^23: adding it rounds to an integer in the low bits */
     vf shifted = clamped + magic;
     vf fraction = clamped - (shifted - magic);
-    vf power = vf_set1(1.5403530393381608e-4f);
-    power = vf_fma(power, fraction, vf_set1(1.3333558146428443e-3f));
-    power = vf_fma(power, fraction, vf_set1(9.6181291076284770e-3f));
-    power = vf_fma(power, fraction, vf_set1(5.5504108664821580e-2f));
-    power = vf_fma(power, fraction, vf_set1(2.4022650695910071e-1f));
-    power = vf_fma(power, fraction, vf_set1(6.9314718055994531e-1f));
-    power = vf_fma(power, fraction, vf_set1(1.0f));
+    vf power = vf_exp2_fraction(fraction);
     vu exponent = ((vu)shifted - (vu)magic) << 23;
     return (vf)((vu)((vu)power + exponent) & ~(vu)tiny);
 }
@@ -199,13 +203,7 @@ VEC_INLINE vf vf_exp2_weight(vf x) {
     vf clamped = vf_max(x, vf_set1(-127.0f));
     vf shifted = clamped + magic;
     vf fraction = clamped - (shifted - magic);
-    vf power = vf_set1(1.5403530393381608e-4f);
-    power = vf_fma(power, fraction, vf_set1(1.3333558146428443e-3f));
-    power = vf_fma(power, fraction, vf_set1(9.6181291076284770e-3f));
-    power = vf_fma(power, fraction, vf_set1(5.5504108664821580e-2f));
-    power = vf_fma(power, fraction, vf_set1(2.4022650695910071e-1f));
-    power = vf_fma(power, fraction, vf_set1(6.9314718055994531e-1f));
-    power = vf_fma(power, fraction, vf_set1(1.0f));
+    vf power = vf_exp2_fraction(fraction);
     return (vf)((vu)power + ((vu)shifted << 23)); /* the bits of magic above the exponent fall out */
 }
 

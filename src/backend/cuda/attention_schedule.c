@@ -1,8 +1,8 @@
 /*
  * attention_schedule: see attention_schedule.h. Building is four passes:
  *
- *   1. views → streams: tasks of the same views that follow each other, and each fold's own views, are
- * chained;
+ *   1. views → streams: tasks of the same views that follow each other are chained, and each fold's own
+ * views;
  *   2. streams → tiles of rows, with the keys that they see;
  *   3. tiles → items: poured into the workers, cut where one is full;
  *   4. items → merge units.
@@ -625,6 +625,9 @@ cento_status attention_schedule_build(attention_schedule *schedule, const schedu
     TRY(cut_tiles(schedule, error));
     TRY(cut_items(schedule, error));
     TRY(find_units(schedule, error));
+    if (schedule->unit_partials_most > SCHEDULE_UNIT_PARTIALS_MAX)
+        return error_set(error, CENTO_UNSUPPORTED, "a row has %u partial states, at most %d are merged",
+                         schedule->unit_partials_most, SCHEDULE_UNIT_PARTIALS_MAX);
     TRY(write_block(schedule, error));
     *block = schedule->block.memory;
     return CENTO_OK;

@@ -2,10 +2,10 @@
  * attention_schedule: a plan (cascade/cascade_plan.h) as work for a fixed number of workers (CTAs) in one
  * launch.
  *
- *   plan                          streams                              items
- *   task cell 0 ┐ same rows,      keys that the same rows see in one   a tile of a stream's rows, one KV
- * head, task cell 1 ┘ consecutive     rotation, read without a stop:       a range of keys: what one worker
- * does in private cells of a fold       rows gathered by list                one go; its state is one partial
+ *   plan             tasks of the same rows on consecutive cells; private cells of a fold
+ *     ↓ streams      keys that the same rows see in one rotation, read without a stop; rows gathered by list
+ *     ↓ items        a tile of a stream's rows, one KV head, a range of keys: what one worker does in one go;
+ *                    its state is one partial
  *
  * Streams are cut into tiles of 16, 32, 64 or 128 packed rows (token × query head of the group), and tiles
  * along the keys, so that every worker gets about the same cost. What several rows of different groups share
@@ -29,7 +29,7 @@ extern "C" {
 
 #define SCHEDULE_BLOCK_KEYS        64
 #define SCHEDULE_NONE              UINT32_MAX
-#define SCHEDULE_UNIT_PARTIALS_MAX 1024 /* that the kernel folds; see schedule_header */
+#define SCHEDULE_UNIT_PARTIALS_MAX 1024 /* that the kernel folds; a plan that needs more is UNSUPPORTED */
 
 /* Keys [key_begin, key_end) of a stream: key k is token at = offset + (k - key_begin) of pages
  * page_ids[page_begin + at / page_tokens]. */
@@ -80,8 +80,7 @@ typedef struct schedule_header {
     uint32_t unit_begin;    /* (unit_count + 1) in unit_partials */
     uint32_t unit_partials; /* partials of the unit's first packed row */
     uint32_t zero_rows;
-    uint32_t
-        unit_partials_most; /* of one unit; beyond SCHEDULE_UNIT_PARTIALS_MAX another kernel must do it */
+    uint32_t unit_partials_most; /* of one unit */
     uint32_t unused;
 } schedule_header;
 

@@ -111,6 +111,8 @@ static float *alloc(backend *base, size_t count) {
     if (count > SIZE_MAX / 8 || !enter_quietly(self) ||
         cuda_allocate(count * sizeof(float), "activations", &memory, &error) != CENTO_OK)
         return NULL;
+    if (count * 2 > self->copy.bytes)
+        self->copy_of = NULL; /* what is copied there is lost when it grows */
     if (self->compute_dtype == CENTO_DTYPE_BF16 &&
         device_buffer_reserve(self, &self->copy, count * 2, "activations in bf16", &error) != CENTO_OK) {
         cudaFree(memory);
@@ -164,10 +166,7 @@ static cento_status embed(backend *base, const backend_matrix *table, const int3
     cuda_backend *self = cuda_of(base);
     const void *uploaded;
     TRY(cuda_enter(self, error));
-    for (uint32_t row = 0; row < rows; row++)
-        if (ids[row] < 0 || (uint32_t)ids[row] >= table->rows)
-            return error_set(error, CENTO_INVALID_ARGUMENT, "token id %d is outside of the %u embeddings",
-                             (int)ids[row], table->rows);
+    TRY(backend_check_ids(ids, rows, table->rows, error));
     if (rows == 0)
         return CENTO_OK;
     TRY(cuda_upload_array(self, &self->ids, ids, rows * sizeof *ids, &uploaded, error));

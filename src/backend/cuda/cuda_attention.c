@@ -1,34 +1,11 @@
-/* Attention of one layer: checks, the plan's upload, workspace, and which kernel runs. */
+/* Attention of one layer: checks, the plan's upload, workspace, and the kernel's launch. */
 #include <string.h>
 
 #include "backend/backend_check.h"
 #include "cuda.h"
 
-/* ------------------------------------------------------------------------ which kernel ------ */
-
-size_t cuda_attention_workspace(const cuda_attention_call *call) {
-    size_t simple = cuda_attention_simple_workspace(call);
-#ifdef CENTO_CUDA_SM90
-    if (cuda_attention_sm90_takes(call)) {
-        size_t fast = cuda_attention_sm90_workspace(call);
-        return fast > simple ? fast : simple;
-    }
-#endif
-    return simple;
-}
-
-cento_status cuda_attention_run(const cuda_attention_call *call, cento_error *error) {
-#ifdef CENTO_CUDA_SM90
-    if (cuda_attention_sm90_takes(call))
-        return cuda_attention_sm90(call, error);
-#endif
-    return cuda_attention_simple(call, error);
-}
-
-/* ------------------------------------------------------------------------------- a layer ---- */
-
 static cento_status reserve_workspace(cuda_backend *self, cuda_attention_call *call, cento_error *error) {
-    size_t wanted = cuda_attention_workspace(call);
+    size_t wanted = cuda_attention_simple_workspace(call);
     if (wanted > ATTENTION_WORKSPACE_BYTES) {
         /* at least the states of one KV head */
         size_t least = wanted / call->shape->kv_heads + 256;
@@ -75,7 +52,7 @@ cento_status cuda_attention_layer(backend *base, const attention_shape *shape, c
         TRY(cuda_copy_begin(self, out, rows, width, &call.out_bf16, error));
     else
         cuda_copy_forget(self, out);
-    TRY(cuda_attention_run(&call, error));
+    TRY(cuda_attention_simple(&call, error));
     self->counters.kv_bytes_read +=
         plan->stats.keys_read * shape->kv_heads * 2 * shape->head_dim * pool->element_bytes;
     return CENTO_OK;
@@ -88,9 +65,7 @@ cento_status cuda_attention_layer(backend *base, const attention_shape *shape, c
 cento_status cuda_attention_costs(backend *base, const attention_shape *shape, const backend_kv_pool *pool,
                                   plan_costs *costs, cento_error *error) {
     const cuda_backend *self = cuda_of(base);
-    if (shape->kv_heads == 0 || shape->heads % shape->kv_heads != 0 || shape->head_dim == 0)
-        return error_set(error, CENTO_INVALID_ARGUMENT, "%u query heads over %u KV heads of %u", shape->heads,
-                         shape->kv_heads, shape->head_dim);
+    TRY(backend_check_heads(shape, error));
     double key_ns = 2.0 * shape->head_dim * (double)pool->element_bytes / self->bytes_per_ns;
     *costs = (plan_costs){
         .key_read_ns = key_ns,

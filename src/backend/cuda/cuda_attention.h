@@ -1,7 +1,7 @@
 /*
  * cuda_attention: attention on the GPU over what a plan lays out, and the plan as it lies on the device. The
  * boundary between the backend (backend_cuda.c), the plan's upload (cuda_plan.c) and the kernels: a simple
- * one for every shape (attention_simple.cu) and fast ones for some (attention_sm90.cu).
+ * one for every shape (attention_simple.cu). A fast one (attention_mma.h) is not called by the backend yet.
  *
  * A step's plan is one block: `cuda_plan_header`, then the tables it names by byte offset, in one copy to an
  * address that stays. A kernel that takes the block's address alone and reads counts and offsets from the
@@ -116,20 +116,11 @@ typedef struct cuda_attention_call {
     cudaStream_t stream;
 } cuda_attention_call;
 
-/* Runs the fastest kernel that takes the call; asynchronous. CENTO_BACKEND with the driver's words when a
- * launch fails. */
-cento_status cuda_attention_run(const cuda_attention_call *call, cento_error *error);
-/* Workspace that a call wants; with less it may take another kernel or several launches. */
-size_t cuda_attention_workspace(const cuda_attention_call *call);
-
-/* attention_simple.cu: any head size, any page size, f32 or bf16 KV. */
+/* attention_simple.cu: any head size, any page size, f32 or bf16 KV. Asynchronous; CENTO_BACKEND with the
+ * driver's words when a launch fails. */
 cento_status cuda_attention_simple(const cuda_attention_call *call, cento_error *error);
+/* Workspace that a call wants; with less it takes several launches. */
 size_t cuda_attention_simple_workspace(const cuda_attention_call *call);
-
-/* attention_sm90.cu: false, or the call is run. */
-bool cuda_attention_sm90_takes(const cuda_attention_call *call);
-cento_status cuda_attention_sm90(const cuda_attention_call *call, cento_error *error);
-size_t cuda_attention_sm90_workspace(const cuda_attention_call *call);
 
 #ifdef __cplusplus
 }

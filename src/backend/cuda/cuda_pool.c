@@ -48,13 +48,7 @@ cento_status cuda_pool_write(backend *base, const attention_shape *shape, const 
     cuda_backend *self = cuda_of(base);
     const kv_pool_shape *held = &pool->shape;
     TRY(cuda_enter(self, error));
-    if (shape->kv_heads != held->kv_heads || shape->head_dim != held->head_dim || shape->head_dim % 2 != 0 ||
-        layer >= held->layers)
-        return error_set(error, CENTO_INVALID_ARGUMENT, "the KV pool has another shape than the model");
-    for (uint32_t row = 0; row < rows; row++)
-        if (kv_slots[row] / held->page_tokens >= held->pages)
-            return error_set(error, CENTO_INVALID_ARGUMENT, "KV slot %u lies outside of the pool's %u pages",
-                             kv_slots[row], held->pages);
+    TRY(backend_check_write_kv(shape, rows, kv_slots, held, layer, error));
     if (rows == 0)
         return CENTO_OK;
     const void *device_positions, *device_slots;
