@@ -133,8 +133,8 @@ static cento_status job_prepare(attention_job *job, cpu_backend *self, const rop
     job->state_floats = rounded_up(2 * rows, 16) + rows * job->dim_padded;
     size_t slots = (size_t)job->plan->slot_count * job->group;
     job->slot_floats = rounded_up(2 * slots, 16) + slots * job->dim_padded;
-    job->work_floats = 2 * job->state_floats + rounded_up(rows * head_dim, 16) +
-                       ATTENTION_KEYS * ((size_t)head_dim + job->dim_padded + kernels->tile_rows) +
+    job->work_floats = 2 * job->state_floats + rounded_up(rows * head_dim, 16) + rounded_up(head_dim, 16) +
+                       ATTENTION_KEYS * ((size_t)head_dim + job->dim_padded + ATTENTION_SCORE_ROWS) +
                        rounded_up(4 * rows + 4 * (size_t)job->tile_tokens, 16);
     return CENTO_OK;
 }
@@ -181,8 +181,8 @@ static void state_write(const attention_job *job, row_state state, uint32_t row_
         size_t row = row_begin + r / group, head = (size_t)kv_head * group + r % group;
         float *to = job->out + (row * job->shape->heads + head) * head_dim;
         float factor = state.total[r] > 0.0f ? 1.0f / state.total[r] : 0.0f;
-        for (uint32_t i = 0; i < head_dim; i++)
-            to[i] = state.out[(size_t)r * job->dim_padded + i] * factor;
+        job->self->kernels->read_state(state.out + (size_t)r * job->dim_padded, factor, head_dim,
+                                       job->pool->bf16, to);
     }
 }
 
@@ -203,6 +203,7 @@ typedef struct attention_work {
     uint32_t token_count;
     int32_t seen_begin, seen_end;     /* by any of them */
     int32_t *block_begin, *block_end; /* (rows): what they see of a block */
+    float *rotated_query;             /* (head_dim) */
     uint32_t rotated; /* what the queries are rotated for: the first token's entry; UINT32_MAX: nothing */
     uint64_t keys_read;
 } attention_work;
@@ -218,10 +219,12 @@ static attention_work work_at(const attention_job *job, float *memory) {
         .bf16 = job->pool->bf16,
         .queries = memory + 2 * job->state_floats,
     };
-    work.tile.keys = work.tile.queries + rounded_up(rows * head_dim, 16);
-    work.tile.values = work.tile.keys + (size_t)head_dim * ATTENTION_KEYS;
+    float *keys = work.tile.queries + rounded_up(rows * head_dim, 16);
+    work.tile.keys = (uint32_t *)(void *)keys;
+    work.tile.values = keys + (size_t)head_dim * ATTENTION_KEYS;
     work.tile.scores = work.tile.values + (size_t)ATTENTION_KEYS * job->dim_padded;
-    work.tokens = (tile_token *)(void *)(work.tile.scores + job->self->kernels->tile_rows * ATTENTION_KEYS);
+    work.rotated_query = work.tile.scores + ATTENTION_SCORE_ROWS * ATTENTION_KEYS;
+    work.tokens = (tile_token *)(void *)(work.rotated_query + rounded_up(head_dim, 16));
     work.block_begin = (int32_t *)(void *)(work.tokens + job->tile_tokens);
     work.block_end = work.block_begin + rows;
     return work;
@@ -255,25 +258,17 @@ static void clear_tokens(attention_work *work) {
     work->seen_end = 0;
 }
 
-/* The tile's queries of one KV head, rotated, scaled to base 2, packed by tiles of rows. */
+/* The tile's queries of one KV head, rotated, scaled to base 2, packed. */
 static void rotate_queries(const attention_job *job, attention_work *work, uint32_t kv_head) {
     const attention_shape *shape = job->shape;
-    uint32_t head_dim = shape->head_dim, half = head_dim / 2, group = job->group;
-    uint32_t tile_rows = job->self->kernels->tile_rows, row_count = work->token_count * group;
+    uint32_t head_dim = shape->head_dim, group = job->group, row_count = work->token_count * group;
     size_t width = ((size_t)shape->heads + 2 * shape->kv_heads) * head_dim;
-    float scale = shape->scale * LOG2_E;
     for (uint32_t token = 0, r = 0; token < work->token_count; token++) {
         const float *query = job->qkv + work->tokens[token].row * width + (size_t)kv_head * group * head_dim;
         const float *cos_sin = rope_memo_cos_sin(&job->self->query_rope, work->tokens[token].rotation);
         for (uint32_t g = 0; g < group; g++, r++, query += head_dim) {
-            uint32_t first = r / tile_rows * tile_rows;
-            uint32_t stride = row_count - first < tile_rows ? row_count - first : tile_rows;
-            float *to = work->tile.queries + (size_t)first * head_dim + (r - first);
-            for (uint32_t i = 0; i < half; i++) {
-                float a = query[i], b = query[half + i], cosine = cos_sin[i], sine = cos_sin[half + i];
-                to[(size_t)i * stride] = (a * cosine - b * sine) * scale;
-                to[(size_t)(half + i) * stride] = (b * cosine + a * sine) * scale;
-            }
+            rope_rotate(query, cos_sin, head_dim / 2, shape->scale * LOG2_E, work->rotated_query);
+            job->self->kernels->pack_query(work->rotated_query, head_dim, row_count, r, work->tile.queries);
         }
     }
 }

@@ -2,9 +2,13 @@
  * Attention of a tile of query rows to one block of at most ATTENTION_KEYS keys, with online softmax;
  * included by kernels_body.h once per instruction set.
  *
- * K is widened and transposed into `keys`, V widened into `values` (both stay in L1/L2), so that scores and
- * output are the same register tiles as in gemm_body.h: 4·rows·keys·head_dim flop, at the FMA rate for
- * prefill tiles; a decode row costs 2·head_dim elements of K and V read once and about as long to transpose.
+ * K is transposed into panels of `keys`, V is read where it stands in the page; bf16 is widened on the way to
+ * the products (for many rows: once before), by a shift and an `and` for each two vectors (so V's even
+ * columns come in one vector and its odd ones in the next, and states are kept that way: see read_state).
+ * Scores and output are register tiles as in gemm_body.h. The scores of up to ATTENTION_SCORE_ROWS rows are
+ * computed panel by panel, so that one panel and the rows stay in L1. 4·rows·keys·head_dim flop, on Zen 3 at
+ * 85 to 90 % of the FMA rate for prefill tiles; a decode row costs 2·head_dim elements of K and V read once
+ * and about as long to transpose.
  */
 #ifndef CENTO_BACKEND_CPU_ATTENTION_BODY_H
 #define CENTO_BACKEND_CPU_ATTENTION_BODY_H
@@ -13,8 +17,9 @@
 
 #include "gemm_body.h"
 
-#define KEYS     ATTENTION_KEYS
-#define FEW_ROWS TILE_ROWS /* up to so many, widening on the way costs less than widening once */
+#define KEYS       ATTENTION_KEYS
+#define PANEL      (TILE_VECTORS * VEC_WIDTH) /* keys, or columns of V, of a register tile */
+#define WIDEN_ROWS 36 /* from so many rows on, widening bf16 once costs less than widening on the way */
 
 VEC_INLINE vu vu_zero(void) {
     return (vu)vf_zero();
@@ -90,67 +95,90 @@ VEC_INLINE void prefetch_rows(const attention_tile *tile, const char *const *row
             __builtin_prefetch(rows[key] + byte, 0, 2);
 }
 
-/* keys (head_dim, KEYS) from the rows of K; `count` is a multiple of VEC_WIDTH. `paired`: as words of two
- * bf16, (head_dim / 2, KEYS), which a few rows widen on the way. */
-static void load_keys(const attention_tile *tile, const char *const *rows, uint32_t count, bool paired,
+/* Words w of VEC_WIDTH keys to a panel. `widen`: two bf16, each to its own row of the panel. */
+VEC_INLINE void store_words(uint32_t *to, bool widen, uint32_t w, vu words) {
+    if (widen) {
+        vu_store(to + 2 * w * PANEL, (vu)vf_bf16_low(words));
+        vu_store(to + (2 * w + 1) * PANEL, (vu)vf_bf16_high(words));
+    } else {
+        vu_store(to + w * PANEL, words);
+    }
+}
+
+/* VEC_WIDTH rows of K, words in: to[word][PANEL], the rows side by side. */
+VEC_INLINE void transpose_keys(const char *const *rows, uint32_t words, bool widen, uint32_t *to) {
+    uint32_t w = 0;
+    for (; w + VEC_WIDTH <= words; w += VEC_WIDTH) {
+        vu block[VEC_WIDTH];
+#pragma GCC unroll 16
+        for (int i = 0; i < VEC_WIDTH; i++)
+            block[i] = vu_load((const uint32_t *)(const void *)rows[i] + w);
+        transpose(block);
+#pragma GCC unroll 16
+        for (uint32_t i = 0; i < VEC_WIDTH; i++)
+            store_words(to, widen, w + i, block[i]);
+    }
+    for (; w < words; w++) {
+        uint32_t column[VEC_WIDTH];
+        for (int i = 0; i < VEC_WIDTH; i++)
+            memcpy(&column[i], rows[i] + (size_t)w * 4, 4);
+        store_words(to, widen, w, vu_load(column));
+    }
+}
+
+/* keys (KEYS / PANEL, depth, PANEL) from the rows of K, as words: one f32, or two bf16 if they are not to be
+ * widened. A panel of bf16 takes 4 KB for d = 128 and stays in L1 while rows pass over it. */
+static void load_keys(const attention_tile *tile, const char *const *rows, uint32_t count, bool widen,
                       const attention_block *next) {
     uint32_t words = tile->bf16 ? tile->head_dim / 2 : tile->head_dim;
-    bool widen = tile->bf16 && !paired;
     for (uint32_t key = 0; key < count; key += VEC_WIDTH) {
         if (next != NULL)
             prefetch_rows(tile, next->key_rows, key, key + VEC_WIDTH);
-        uint32_t w = 0;
-        for (; w + VEC_WIDTH <= words; w += VEC_WIDTH) {
-            vu block[VEC_WIDTH];
-#pragma GCC unroll 16
-            for (int i = 0; i < VEC_WIDTH; i++)
-                block[i] = vu_load((const uint32_t *)(const void *)rows[key + i] + w);
-            transpose(block);
-#pragma GCC unroll 16
-            for (int i = 0; i < VEC_WIDTH; i++) {
-                if (widen) {
-                    vf_store(tile->keys + (2 * (w + i)) * KEYS + key, vf_bf16_low(block[i]));
-                    vf_store(tile->keys + (2 * (w + i) + 1) * KEYS + key, vf_bf16_high(block[i]));
-                } else {
-                    vf_store(tile->keys + (w + i) * KEYS + key, (vf)block[i]);
-                }
-            }
-        }
-        for (; w < words; w++)
-            for (uint32_t i = 0; i < VEC_WIDTH; i++) {
-                uint32_t word;
-                memcpy(&word, rows[key + i] + (size_t)w * 4, 4);
-                if (widen) {
-                    tile->keys[(2 * w) * KEYS + key + i] = f32_of_bits(word << 16);
-                    tile->keys[(2 * w + 1) * KEYS + key + i] = f32_of_bits(word & 0xFFFF0000u);
-                } else {
-                    tile->keys[w * KEYS + key + i] = f32_of_bits(word);
-                }
-            }
+        uint32_t *to = tile->keys + (size_t)(key / PANEL) * (widen ? 2 * words : words) * PANEL + key % PANEL;
+        if (widen)
+            transpose_keys(rows + key, words, true, to);
+        else
+            transpose_keys(rows + key, words, false, to);
     }
 }
 
-/* values (count, dim_padded) from the rows of V; the padding stays zero. */
-static void load_values(const attention_tile *tile, const char *const *rows, uint32_t count) {
-    uint32_t head_dim = tile->head_dim;
-    for (uint32_t key = 0; key < count; key++) {
-        float *to = tile->values + (size_t)key * tile->dim_padded;
-        uint32_t i = 0;
-        if (!tile->bf16) {
-            memcpy(to, rows[key], head_dim * sizeof(float));
-            i = head_dim;
-        }
-        for (; i + VEC_WIDTH <= head_dim; i += VEC_WIDTH)
-            vf_store(to + i, vf_load_bf16((const uint16_t *)(const void *)rows[key] + i));
-        for (; i < head_dim; i++)
-            to[i] = tensor_element(rows[key], TENSOR_BF16, i);
-        for (; i < tile->dim_padded; i++)
-            to[i] = 0.0f;
+/* Rows of V that are no multiple of PANEL are copied to `values`, with zeros behind them. */
+static void pad_values(const attention_tile *tile, const attention_block *block,
+                       const char *padded[ATTENTION_KEYS]) {
+    size_t element = tile->bf16 ? 2 : 4, bytes = tile->head_dim * element;
+    size_t padding = (tile->dim_padded - tile->head_dim) * element;
+    char *to = (char *)tile->values;
+    for (uint32_t key = 0; key < block->keys; key++, to += bytes + padding) {
+        memcpy(to, block->value_rows[key], bytes);
+        memset(to + bytes, 0, padding);
+        padded[key] = to;
     }
 }
 
-VEC_INLINE void score_tile(const int rows, const int vectors, const attention_tile *tile, const bool paired,
-                           const float *query, uint32_t key) {
+/* Rows of V in bf16 become rows (dim_padded) in f32, even columns and odd ones in vectors of their own. */
+static void widen_values(const attention_tile *tile, const attention_block *block,
+                         const char *widened[ATTENTION_KEYS]) {
+    float *to = tile->values;
+    for (uint32_t key = 0; key < block->keys; key++) {
+        const char *row = block->value_rows[key];
+        uint32_t tail[VEC_WIDTH] = {0}, i = 0;
+        widened[key] = (const char *)to;
+        for (; i < tile->dim_padded; i += PANEL, to += PANEL) {
+            const uint32_t *from = (const uint32_t *)(const void *)(row + (size_t)i * 2);
+            if (i + PANEL > tile->head_dim) {
+                memcpy(tail, from, (size_t)(tile->head_dim - i) * 2);
+                from = tail;
+            }
+            vu words = vu_load(from);
+            vf_store(to, vf_bf16_low(words));
+            vf_store(to + VEC_WIDTH, vf_bf16_high(words));
+        }
+    }
+}
+
+/* scores (rows, KEYS) of the keys in `vectors` vectors, from the panel `keys` on. */
+VEC_INLINE void score_tile(const int rows, const int vectors, const gemm_kind kind, uint32_t words,
+                           const float *query, const uint32_t *keys, float *scores) {
     vf sum[TILE_ROWS][STREAM_VECTORS];
     const uint32_t *weights[STREAM_VECTORS];
 #pragma GCC unroll 16
@@ -158,144 +186,147 @@ VEC_INLINE void score_tile(const int rows, const int vectors, const attention_ti
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++)
             sum[r][v] = vf_zero();
-    for (int v = 0; v < vectors; v++)
-        weights[v] = (const uint32_t *)(const void *)(tile->keys + key + v * VEC_WIDTH);
-    if (paired)
-        tile_sum(rows, vectors, GEMM_BF16, query, 1, (size_t)rows, weights, KEYS, tile->head_dim / 2, NULL,
-                 sum);
-    else
-        tile_sum(rows, vectors, GEMM_F32, query, 1, (size_t)rows, weights, KEYS, tile->head_dim, NULL, sum);
+    for (uint32_t v = 0; v < (uint32_t)vectors; v++)
+        weights[v] = keys + (size_t)(v / TILE_VECTORS) * words * PANEL + v % TILE_VECTORS * VEC_WIDTH;
+    tile_sum(rows, vectors, kind, query, 1, (size_t)rows, weights, PANEL, words, NULL, sum);
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++)
-            vf_store(tile->scores + r * KEYS + key + v * VEC_WIDTH, sum[r][v]);
+            vf_store(scores + r * KEYS + v * VEC_WIDTH, sum[r][v]);
 }
 
-/* What a tile of rows fetches of the next block while its scores are computed. One tile alone: its values,
- * half before and half after. Several: keys and values [begin, end), in equal shares for each step over this
- * block's keys, since a core has only so many loads under way. */
-typedef struct fetch_part {
-    const attention_block *next; /* NULL: nothing */
-    bool alone;
-    uint32_t begin, end;
-} fetch_part;
-
-VEC_INLINE void fetch_share(const attention_tile *tile, const fetch_part *part, uint32_t key, uint32_t step) {
-    if (part->next == NULL || part->alone)
-        return;
-    uint32_t size = part->end - part->begin;
-    uint32_t begin = part->begin + size * key / KEYS, end = part->begin + size * (key + step) / KEYS;
-    prefetch_rows(tile, part->next->key_rows, begin, end);
-    prefetch_rows(tile, part->next->value_rows, begin, end);
-}
-
-/* Scores of all keys for the rows of one tile. Fewer rows take more vectors at a time, so that enough sums
- * are under way. */
-VEC_INLINE void score_rows(const attention_tile *tile, const bool paired, const float *query, uint32_t rows,
-                           uint32_t count, const fetch_part *part) {
-    uint32_t key = 0;
-    bool halves = part->next != NULL && part->alone;
-    if (halves)
-        prefetch_rows(tile, part->next->value_rows, 0, KEYS / 2);
-    if (rows == 1)
-        for (; key + 8 * VEC_WIDTH <= count; key += 8 * VEC_WIDTH) {
-            fetch_share(tile, part, key, 8 * VEC_WIDTH);
-            score_tile(1, 8, tile, paired, query, key);
-        }
-    if (rows == 2)
-        for (; key + 4 * VEC_WIDTH <= count; key += 4 * VEC_WIDTH) {
-            fetch_share(tile, part, key, 4 * VEC_WIDTH);
-            score_tile(2, 4, tile, paired, query, key);
-        }
-    for (; key < count; key += TILE_VECTORS * VEC_WIDTH) {
-        fetch_share(tile, part, key, TILE_VECTORS * VEC_WIDTH);
-#define SCORE_TILE(rows) score_tile(rows, TILE_VECTORS, tile, paired, query, key)
-        TILE_ROWS_SWITCH(rows, SCORE_TILE)
-#undef SCORE_TILE
-    }
-    if (halves)
-        prefetch_rows(tile, part->next->value_rows, KEYS / 2, KEYS);
-}
-
-/* out · keep + weights · V for some columns. `pages`: V as it stands in the pages, in bf16; else `values`. */
-VEC_INLINE void output_tile(const int rows, const int vectors, const attention_tile *tile,
-                            const char *const *pages, uint32_t keys, uint32_t column, const float *keep,
-                            float *out) {
+/* out · keep + weights · V for the columns of `vectors` vectors, V as it stands in the page. */
+VEC_INLINE void output_tile(const int rows, const int vectors, const bool bf16, uint32_t dim_padded,
+                            const char *const *values, uint32_t keys, uint32_t column, const float *scores,
+                            const float *keep, float *out) {
     vf sum[TILE_ROWS][STREAM_VECTORS];
-    const uint32_t *weights[STREAM_VECTORS];
+    out += column;
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++)
-            sum[r][v] =
-                vf_set1(keep[r]) * vf_load(out + (size_t)r * tile->dim_padded + column + v * VEC_WIDTH);
-    if (pages != NULL) {
-        for (uint32_t key = 0; key < keys; key++) {
-            const uint16_t *row = (const uint16_t *)(const void *)pages[key] + column;
-            vf value[STREAM_VECTORS];
+            sum[r][v] = vf_set1(keep[r]) * vf_load(out + (size_t)r * dim_padded + v * VEC_WIDTH);
+    for (uint32_t key = 0; key < keys; key++) {
+        vf value[STREAM_VECTORS];
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v += 2) {
+            if (bf16) {
+                vu words =
+                    vu_load((const uint32_t *)(const void *)values[key] + column / 2 + v / 2 * VEC_WIDTH);
+                value[v] = vf_bf16_low(words);
+                value[v + 1] = vf_bf16_high(words);
+            } else {
+                const float *from = (const float *)(const void *)values[key] + column + v * VEC_WIDTH;
+                value[v] = vf_load(from);
+                value[v + 1] = vf_load(from + VEC_WIDTH);
+            }
+        }
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
             for (int v = 0; v < vectors; v++)
-                value[v] = vf_load_bf16(row + v * VEC_WIDTH);
-#pragma GCC unroll 16
-            for (int r = 0; r < rows; r++)
-#pragma GCC unroll 8
-                for (int v = 0; v < vectors; v++)
-                    sum[r][v] = vf_fma(vf_set1(tile->scores[r * KEYS + key]), value[v], sum[r][v]);
-        }
-    } else {
-        for (int v = 0; v < vectors; v++)
-            weights[v] = (const uint32_t *)(const void *)(tile->values + column + v * VEC_WIDTH);
-        tile_sum(rows, vectors, GEMM_F32, tile->scores, KEYS, 1, weights, tile->dim_padded, keys, NULL, sum);
+                sum[r][v] = vf_fma(vf_set1(scores[r * KEYS + key]), value[v], sum[r][v]);
     }
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++)
-            vf_store(out + (size_t)r * tile->dim_padded + column + v * VEC_WIDTH, sum[r][v]);
+            vf_store(out + (size_t)r * dim_padded + v * VEC_WIDTH, sum[r][v]);
 }
 
-VEC_INLINE void output_rows(const attention_tile *tile, const char *const *pages, uint32_t rows,
-                            uint32_t keys, const float *keep, float *out) {
-    uint32_t column = 0;
-    if (rows == 1)
-        for (; column + 8 * VEC_WIDTH <= tile->dim_padded; column += 8 * VEC_WIDTH)
-            output_tile(1, 8, tile, pages, keys, column, keep, out);
-    if (rows == 2)
-        for (; column + 4 * VEC_WIDTH <= tile->dim_padded; column += 4 * VEC_WIDTH)
-            output_tile(2, 4, tile, pages, keys, column, keep, out);
-    for (; column < tile->dim_padded; column += TILE_VECTORS * VEC_WIDTH) {
-#define OUTPUT_TILE(rows) output_tile(rows, TILE_VECTORS, tile, pages, keys, column, keep, out)
-        TILE_ROWS_SWITCH(rows, OUTPUT_TILE)
+/* What is fetched of the next block while this one is computed, a few rows at a time: a core has only so many
+ * loads under way. */
+typedef struct block_fetch {
+    const attention_block *next; /* NULL: nothing */
+    uint32_t row, step;          /* rows of K, then of V */
+} block_fetch;
+
+VEC_INLINE void fetch_step(const attention_tile *tile, block_fetch *fetch) {
+    if (fetch->next == NULL)
+        return;
+    uint32_t row = fetch->row, end = row + fetch->step;
+    fetch->row = end;
+    if (row < KEYS)
+        prefetch_rows(tile, fetch->next->key_rows, row, end < KEYS ? end : KEYS);
+    if (end > KEYS)
+        prefetch_rows(tile, fetch->next->value_rows, row > KEYS ? row - KEYS : 0,
+                      end < 2 * KEYS ? end - KEYS : KEYS);
+}
+
+/* Scores of tiles [begin, end) of rows, each panel of keys once for all of them. Fewer rows take more vectors
+ * at a time, so that enough sums are under way. */
+VEC_INLINE void score_tiles(const attention_tile *tile, const gemm_kind kind, uint32_t begin, uint32_t end,
+                            uint32_t count, block_fetch *fetch) {
+    uint32_t words = kind == GEMM_BF16 ? tile->head_dim / 2 : tile->head_dim, key = 0;
+    uint32_t first = even_tile_row(tile->rows, TILE_ROWS, begin);
+#define SCORE_FEW(few, vectors)                                                                              \
+    for (; tile->rows == few && key + vectors * VEC_WIDTH <= count; key += vectors * VEC_WIDTH)              \
+        score_tile(few, vectors, kind, words, tile->queries, tile->keys + key * words, tile->scores + key);
+    SCORE_FEW(1, 8)
+    SCORE_FEW(1, 4)
+    SCORE_FEW(2, 4)
+#undef SCORE_FEW
+    for (; key < count; key += PANEL)
+        for (uint32_t i = begin; i < end; i++) {
+            uint32_t row = even_tile_row(tile->rows, TILE_ROWS, i);
+            uint32_t tile_rows = even_tile_row(tile->rows, TILE_ROWS, i + 1) - row;
+            const float *query = tile->queries + (size_t)row * tile->head_dim;
+            float *scores = tile->scores + (row - first) * KEYS + key;
+            fetch_step(tile, fetch);
+#define SCORE_TILE(rows) score_tile(rows, TILE_VECTORS, kind, words, query, tile->keys + key * words, scores)
+            TILE_ROWS_SWITCH(tile_rows, SCORE_TILE)
+#undef SCORE_TILE
+        }
+}
+
+VEC_INLINE void output_tiles(const attention_tile *tile, const bool bf16, uint32_t begin, uint32_t end,
+                             const char *const *values, uint32_t keys, const float *keep) {
+    uint32_t dim_padded = tile->dim_padded, first = even_tile_row(tile->rows, TILE_ROWS, begin), column = 0;
+#define OUTPUT_FEW(few, vectors)                                                                             \
+    for (; tile->rows == few && column + vectors * VEC_WIDTH <= dim_padded; column += vectors * VEC_WIDTH)   \
+        output_tile(few, vectors, bf16, dim_padded, values, keys, column, tile->scores, keep, tile->out);
+    OUTPUT_FEW(1, 8)
+    OUTPUT_FEW(1, 4)
+    OUTPUT_FEW(2, 4)
+#undef OUTPUT_FEW
+    for (; column < dim_padded; column += PANEL)
+        for (uint32_t i = begin; i < end; i++) {
+            uint32_t row = even_tile_row(tile->rows, TILE_ROWS, i);
+            uint32_t tile_rows = even_tile_row(tile->rows, TILE_ROWS, i + 1) - row;
+            const float *scores = tile->scores + (row - first) * KEYS;
+            float *out = tile->out + (size_t)row * dim_padded;
+#define OUTPUT_TILE(rows)                                                                                    \
+    output_tile(rows, TILE_VECTORS, bf16, dim_padded, values, keys, column, scores, keep + (row - first), out)
+            TILE_ROWS_SWITCH(tile_rows, OUTPUT_TILE)
 #undef OUTPUT_TILE
-    }
+        }
 }
 
 /* Out of line: in one function with the softmax, GCC kept its constants in registers and spilled sums. */
 #define APART static __attribute__((noinline)) void
 
-APART scores_of_many(const attention_tile *tile, const float *query, uint32_t rows, uint32_t count,
-                     const fetch_part *part) {
-    score_rows(tile, false, query, rows, count, part);
+APART scores_bf16(const attention_tile *tile, uint32_t begin, uint32_t end, uint32_t count,
+                  block_fetch *fetch) {
+    score_tiles(tile, GEMM_BF16, begin, end, count, fetch);
 }
 
-APART scores_of_few(const attention_tile *tile, const float *query, uint32_t rows, uint32_t count,
-                    const fetch_part *part) {
-    score_rows(tile, true, query, rows, count, part);
+APART scores_f32(const attention_tile *tile, uint32_t begin, uint32_t end, uint32_t count,
+                 block_fetch *fetch) {
+    score_tiles(tile, GEMM_F32, begin, end, count, fetch);
 }
 
-APART output_of_many(const attention_tile *tile, uint32_t rows, uint32_t keys, const float *keep,
-                     float *out) {
-    output_rows(tile, NULL, rows, keys, keep, out);
+APART output_bf16(const attention_tile *tile, uint32_t begin, uint32_t end, const char *const *values,
+                  uint32_t keys, const float *keep) {
+    output_tiles(tile, true, begin, end, values, keys, keep);
 }
 
-APART output_of_few(const attention_tile *tile, const char *const *pages, uint32_t rows, uint32_t keys,
-                    const float *keep, float *out) {
-    output_rows(tile, pages, rows, keys, keep, out);
+APART output_f32(const attention_tile *tile, uint32_t begin, uint32_t end, const char *const *values,
+                 uint32_t keys, const float *keep) {
+    output_tiles(tile, false, begin, end, values, keys, keep);
 }
-#undef APART
 
-static __attribute__((noinline)) void mask_scores(float *scores, uint32_t count, int32_t begin, int32_t end) {
+APART mask_scores(float *scores, uint32_t count, int32_t begin, int32_t end) {
     for (uint32_t i = 0; i < count; i += VEC_WIDTH) {
         if ((int32_t)i >= begin && (int32_t)(i + VEC_WIDTH) <= end)
             continue;
@@ -308,8 +339,8 @@ static __attribute__((noinline)) void mask_scores(float *scores, uint32_t count,
 }
 
 /* One row's scores become weights; returns what its earlier sums are to be multiplied by. */
-static float softmax_row(float *scores, uint32_t count, int32_t begin, int32_t end, float *maximum,
-                         float *total) {
+VEC_INLINE float softmax_row(float *scores, uint32_t count, int32_t begin, int32_t end, float *maximum,
+                             float *total) {
     if (begin >= end) {
         memset(scores, 0, count * sizeof *scores);
         return 1.0f;
@@ -332,39 +363,76 @@ static float softmax_row(float *scores, uint32_t count, int32_t begin, int32_t e
     return keep[0];
 }
 
-/* `few` rows: V is read where it stands and K only transposed, both widened on the way to the products. For
- * many they are widened once. The sums are the same, bit for bit. */
-static void attend_rows(attention_tile *tile, const attention_block *block, const attention_block *next,
-                        uint32_t count, const int32_t *seen_begin, const int32_t *seen_end, bool few) {
-    bool alone = tile->rows <= TILE_ROWS;
-    load_keys(tile, block->key_rows, count, few, alone ? next : NULL);
-    if (!few)
-        load_values(tile, block->value_rows, block->keys);
-    for (uint32_t row = 0; row < tile->rows; row += TILE_ROWS) {
-        uint32_t rows = tile->rows - row < TILE_ROWS ? tile->rows - row : TILE_ROWS;
-        const float *query = tile->queries + (size_t)row * tile->head_dim;
-        float keep[TILE_ROWS], *out = tile->out + (size_t)row * tile->dim_padded;
-        const fetch_part part = {next, alone, KEYS * row / tile->rows, KEYS * (row + rows) / tile->rows};
-        if (few)
-            scores_of_few(tile, query, rows, count, &part);
-        else
-            scores_of_many(tile, query, rows, count, &part);
-        for (uint32_t r = 0; r < rows; r++)
-            keep[r] = softmax_row(tile->scores + r * KEYS, count, seen_begin[row + r], seen_end[row + r],
-                                  &tile->maximum[row + r], &tile->total[row + r]);
-        if (few)
-            output_of_few(tile, block->value_rows, rows, block->keys, keep, out);
-        else
-            output_of_many(tile, rows, block->keys, keep, out);
-    }
+APART softmax_rows(const attention_tile *tile, uint32_t row, uint32_t rows, uint32_t count,
+                   const int32_t *seen_begin, const int32_t *seen_end, float *keep) {
+    for (uint32_t r = 0; r < rows; r++)
+        keep[r] = softmax_row(tile->scores + r * KEYS, count, seen_begin[row + r], seen_end[row + r],
+                              &tile->maximum[row + r], &tile->total[row + r]);
 }
+#undef APART
 
 static void attend_block(attention_tile *tile, const attention_block *block, const attention_block *next,
                          const int32_t *seen_begin, const int32_t *seen_end) {
-    const uint32_t width = TILE_VECTORS * VEC_WIDTH;
-    uint32_t count = (block->keys + width - 1) / width * width;
-    bool few = tile->rows <= FEW_ROWS && tile->bf16 && tile->dim_padded == tile->head_dim;
-    attend_rows(tile, block, next, count, seen_begin, seen_end, few);
+    enum { GROUP_TILES = ATTENTION_SCORE_ROWS / TILE_ROWS };
+    uint32_t count = (block->keys + PANEL - 1) / PANEL * PANEL;
+    uint32_t tiles = (tile->rows + TILE_ROWS - 1) / TILE_ROWS;
+    bool widen = tile->bf16 && tile->rows >= WIDEN_ROWS, bf16 = tile->bf16 && !widen;
+    const char *const *values = block->value_rows;
+    const char *moved[ATTENTION_KEYS];
+    if (widen)
+        widen_values(tile, block, moved);
+    else if (tile->dim_padded > tile->head_dim)
+        pad_values(tile, block, moved);
+    if (widen || tile->dim_padded > tile->head_dim)
+        values = moved;
+    /* one tile is too short to fetch everything beside its products */
+    bool alone = tiles == 1;
+    block_fetch fetch = {.next = alone ? NULL : next};
+    fetch.step = (2 * KEYS + tiles * (count / PANEL) - 1) / (tiles * (count / PANEL));
+    load_keys(tile, block->key_rows, count, widen, alone ? next : NULL);
+    for (uint32_t begin = 0; begin < tiles; begin += GROUP_TILES) {
+        uint32_t end = tiles - begin < GROUP_TILES ? tiles : begin + GROUP_TILES;
+        uint32_t row = even_tile_row(tile->rows, TILE_ROWS, begin);
+        uint32_t rows = even_tile_row(tile->rows, TILE_ROWS, end) - row;
+        float keep[ATTENTION_SCORE_ROWS];
+        if (alone && next != NULL)
+            prefetch_rows(tile, next->value_rows, 0, KEYS / 2);
+        if (bf16)
+            scores_bf16(tile, begin, end, count, &fetch);
+        else
+            scores_f32(tile, begin, end, count, &fetch);
+        if (alone && next != NULL)
+            prefetch_rows(tile, next->value_rows, KEYS / 2, KEYS);
+        softmax_rows(tile, row, rows, count, seen_begin, seen_end, keep);
+        if (bf16)
+            output_bf16(tile, begin, end, values, block->keys, keep);
+        else
+            output_f32(tile, begin, end, values, block->keys, keep);
+    }
+}
+
+static void pack_query(const float *query, uint32_t head_dim, uint32_t rows, uint32_t row, float *packed) {
+    uint32_t tile = even_tile_of(rows, TILE_ROWS, row), first = even_tile_row(rows, TILE_ROWS, tile);
+    uint32_t stride = even_tile_row(rows, TILE_ROWS, tile + 1) - first;
+    packed += (size_t)first * head_dim + (row - first);
+    for (uint32_t i = 0; i < head_dim; i++)
+        packed[(size_t)i * stride] = query[i];
+}
+
+static void read_state(const float *out, float factor, uint32_t head_dim, bool bf16, float *to) {
+    if (!bf16) {
+        for (uint32_t i = 0; i < head_dim; i++)
+            to[i] = out[i] * factor;
+        return;
+    }
+    uint32_t i = 0;
+    for (; i + PANEL <= head_dim; i += PANEL)
+        for (uint32_t j = 0; j < VEC_WIDTH; j++) {
+            to[i + 2 * j] = out[i + j] * factor;
+            to[i + 2 * j + 1] = out[i + VEC_WIDTH + j] * factor;
+        }
+    for (uint32_t j = 0; i + j < head_dim; j++)
+        to[i + j] = out[i + j % 2 * VEC_WIDTH + j / 2] * factor;
 }
 
 static void fold_state(uint32_t dim_padded, float from_maximum, float from_total, const float *from_out,
@@ -389,5 +457,7 @@ static void fold_state(uint32_t dim_padded, float from_maximum, float from_total
         vf_store(out + i, vf_fma(vf_load(out + i), keep, vf_load(from_out + i) * take));
 }
 #undef KEYS
+#undef PANEL
+#undef WIDEN_ROWS
 
 #endif

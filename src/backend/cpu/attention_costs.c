@@ -33,7 +33,8 @@ static cento_status bench_create(cost_bench *bench, const attention_shape *shape
     uint32_t dim_padded = (uint32_t)rounded_up(head_dim, width);
     size_t key_bytes = (size_t)head_dim * (bf16 ? 2 : 4);
     size_t floats = (size_t)rows * (head_dim + 2 + dim_padded) +
-                    ATTENTION_KEYS * ((size_t)head_dim + dim_padded + kernels->tile_rows) + 2 * (size_t)rows;
+                    ATTENTION_KEYS * ((size_t)head_dim + dim_padded + ATTENTION_SCORE_ROWS) +
+                    2 * (size_t)rows;
     floats = rounded_up(floats, 16);
     size_t bytes = floats * sizeof(float) + 2 * PLAN_CELL_TOKENS * key_bytes;
     float *memory = mem_alloc_aligned(bytes);
@@ -41,12 +42,15 @@ static cento_status bench_create(cost_bench *bench, const attention_shape *shape
         return error_memory(error, bytes);
     memset(memory, 0, bytes); /* zeros cost what other numbers cost */
     bench->memory = memory;
-    bench->tile = (attention_tile){
-        .rows = rows, .head_dim = head_dim, .dim_padded = dim_padded, .bf16 = bf16, .keys = memory};
+    bench->tile = (attention_tile){.rows = rows,
+                                   .head_dim = head_dim,
+                                   .dim_padded = dim_padded,
+                                   .bf16 = bf16,
+                                   .keys = (uint32_t *)(void *)memory};
     attention_tile *tile = &bench->tile;
-    tile->values = tile->keys + (size_t)head_dim * ATTENTION_KEYS;
+    tile->values = memory + (size_t)head_dim * ATTENTION_KEYS;
     tile->scores = tile->values + (size_t)dim_padded * ATTENTION_KEYS;
-    tile->queries = tile->scores + (size_t)kernels->tile_rows * ATTENTION_KEYS;
+    tile->queries = tile->scores + (size_t)ATTENTION_SCORE_ROWS * ATTENTION_KEYS;
     tile->out = tile->queries + (size_t)rows * head_dim;
     tile->maximum = tile->out + (size_t)rows * dim_padded;
     tile->total = tile->maximum + rows;

@@ -225,11 +225,8 @@ static uint32_t packed_words(gemm_kind kind, uint32_t depth) {
     return kind == GEMM_F32 ? depth : kind == GEMM_BF16 ? (depth + 1) / 2 * 2 : (depth + 1) / 2;
 }
 
-/* The first row of a tile. Rows are spread evenly over as few tiles as can be: 8 rows are 4 + 4, since 6 + 2
- * would leave the second tile with too few sums under way. */
 static uint32_t tile_row(uint32_t rows, uint32_t tile) {
-    uint32_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS, more = rows % tiles;
-    return tile * (rows / tiles) + (tile < more ? tile : more);
+    return even_tile_row(rows, TILE_ROWS, tile);
 }
 
 /* Depth block k of one tile. */

@@ -46,17 +46,19 @@ typedef struct gemm_job {
  * (base 2: scores are q·k·scale·log2 e), the sum of the weights 2^(score - largest), and the weighted sum of
  * values. No key yet: (-inf, 0, 0).
  */
-#define ATTENTION_KEYS 64 /* keys of a block */
+#define ATTENTION_KEYS       64 /* keys of a block */
+#define ATTENTION_SCORE_ROWS 24 /* rows whose scores stand side by side: a multiple of tile_rows */
 
 typedef struct attention_tile {
     uint32_t rows;
     uint32_t head_dim, dim_padded; /* dim_padded: a multiple of attention_width */
     bool bf16;                     /* what K and V are */
-    float *queries;         /* rotated and scaled, in tiles of tile_rows rows: [head_dim][rows in tile] */
-    float *maximum, *total; /* (rows) */
-    float *out;             /* (rows, dim_padded) */
-    float *keys, *values;   /* scratch (head_dim, ATTENTION_KEYS), (ATTENTION_KEYS, dim_padded) */
-    float *scores;          /* scratch (tile_rows, ATTENTION_KEYS) */
+    float *queries;                /* rotated and scaled, by pack_query */
+    float *maximum, *total;        /* (rows) */
+    float *out;                    /* (rows, dim_padded), columns in the kernels' order */
+    uint32_t *keys;                /* scratch, head_dim × ATTENTION_KEYS */
+    float *values;                 /* scratch, ATTENTION_KEYS × dim_padded */
+    float *scores;                 /* scratch (ATTENTION_SCORE_ROWS, ATTENTION_KEYS) */
 } attention_tile;
 
 /* Keys and values in pages. Rows (head_dim) beyond `keys` are readable but do not count. */
@@ -64,6 +66,18 @@ typedef struct attention_block {
     uint32_t keys; /* 1 … ATTENTION_KEYS */
     const char *key_rows[ATTENTION_KEYS], *value_rows[ATTENTION_KEYS];
 } attention_block;
+
+/* Rows are spread evenly over as few tiles as can be: 8 rows are 4 + 4, since 6 + 2 would leave the second
+ * tile with too few sums under way. The first row of a tile, and the tile of a row. */
+static inline uint32_t even_tile_row(uint32_t rows, uint32_t tile_rows, uint32_t tile) {
+    uint32_t tiles = (rows + tile_rows - 1) / tile_rows, more = rows % tiles;
+    return tile * (rows / tiles) + (tile < more ? tile : more);
+}
+
+static inline uint32_t even_tile_of(uint32_t rows, uint32_t tile_rows, uint32_t row) {
+    uint32_t tiles = (rows + tile_rows - 1) / tile_rows, size = rows / tiles, more = rows % tiles;
+    return row < more * (size + 1) ? row / (size + 1) : (row - more) / size;
+}
 
 typedef struct cpu_kernels {
     const char *name;
@@ -87,10 +101,14 @@ typedef struct cpu_kernels {
     void (*silu_mul)(const float *gate, const float *up, size_t count, float *y);
     void (*bf16_of_f32)(const float *x, size_t count, uint16_t *y);
 
+    /* Query `row` of a tile of `rows`, (head_dim), to its place among `packed`. */
+    void (*pack_query)(const float *query, uint32_t head_dim, uint32_t rows, uint32_t row, float *packed);
     /* Adds a block of keys to a tile. Row r sees keys [seen_begin[r], seen_end[r]) of the block. `next`, if
      * not NULL, is fetched into the cache meanwhile. */
     void (*attend_block)(attention_tile *tile, const attention_block *block, const attention_block *next,
                          const int32_t *seen_begin, const int32_t *seen_end);
+    /* to (head_dim) = factor · the columns of a row of `out`, in their own order; `bf16`: what V is. */
+    void (*read_state)(const float *out, float factor, uint32_t head_dim, bool bf16, float *to);
     /* One row's state += another; the empty state changes nothing. */
     void (*fold_state)(uint32_t dim_padded, float from_maximum, float from_total, const float *from_out,
                        float *maximum, float *total, float *out);

@@ -22,7 +22,9 @@ static const cpu_kernels kernels_table = {
     .rmsnorm = rmsnorm_row,
     .silu_mul = silu_mul_row,
     .bf16_of_f32 = bf16_of_f32_row,
+    .pack_query = pack_query,
     .attend_block = attend_block,
+    .read_state = read_state,
     .fold_state = fold_state,
 };
 
