@@ -69,6 +69,20 @@ typedef struct backend_counters {
     uint64_t weight_bytes;   /* held in packed matrices and vectors */
 } backend_counters;
 
+/* For benchmarks, where the device's time is not the caller's. */
+typedef struct backend_measure {
+    /* Times `calls` calls of call(user, index), index from 0, which ask for device work and read nothing
+     * back: recorded once as one graph and replayed where all that they ask for can be (*recorded), else
+     * asked for again each time. us (repetitions): device time of all calls, in microseconds, by events. */
+    cento_status (*time)(backend *self, cento_status (*call)(void *user, uint32_t index, cento_error *error),
+                         void *user, uint32_t calls, uint32_t repetitions, double *us, bool *recorded,
+                         cento_error *error);
+    /* The best of some large copies within the device's memory; bytes read and written. */
+    cento_status (*copy_bandwidth)(backend *self, double *bytes_per_s, cento_error *error);
+    /* All keys and values become measure_fill_value (measure_fill.h). */
+    cento_status (*kv_fill)(backend *self, backend_kv_pool *pool, cento_error *error);
+} backend_measure;
+
 typedef struct backend_ops {
     void (*destroy)(backend *self);
     /* "cpu avx2, 2 threads"; lives as long as the backend */
@@ -147,6 +161,7 @@ typedef struct backend_ops {
     /* float memory ↔ host; for the CPU a memcpy. Reading waits for all that was asked for before. */
     cento_status (*read)(backend *self, const float *memory, size_t count, float *host, cento_error *error);
     cento_status (*write)(backend *self, float *memory, size_t count, const float *host, cento_error *error);
+    const backend_measure *measure; /* NULL: calls are done when they return */
 } backend_ops;
 
 /* Concrete backends begin with this. */

@@ -1,7 +1,10 @@
 /* cento bench plan, cento bench attention: options and tables. What is measured is in bench/. */
+#include <stdlib.h>
+#include <string.h>
+
 #include "bench/bench_attention.h"
 #include "bench/bench_plan.h"
-#include "commands.h"
+#include "bench_grid.h"
 #include "input.h"
 #include "options.h"
 #include "result.h"
@@ -100,9 +103,12 @@ typedef struct attention_settings {
     int kv_dtype;
     const char *isa;
     bool json;
+    bench_grid_options grid;
+    const char *heads, *list_cases;
 } attention_settings;
 
 #define CASE_OFFSET(field) (offsetof(attention_settings, single) + offsetof(bench_attention_case, field))
+#define GRID_OFFSET(field) (offsetof(attention_settings, grid) + offsetof(bench_grid_options, field))
 
 static const option_spec attention_specs[] = {
     {"sequences", OPTION_U32, CASE_OFFSET(sequences), "N", 1, 4096,
@@ -111,11 +117,12 @@ static const option_spec attention_specs[] = {
      "tokens that all sequences share (default: 4096)"},
     {"own-tokens", OPTION_U32, CASE_OFFSET(own_tokens), "N", 1, 1 << 20,
      "tokens of each sequence alone (default: 64)"},
-    {"heads", OPTION_U32, CASE_OFFSET(heads), "N", 1, 1024, "query heads (default: 32)"},
+    {"heads", OPTION_TEXT, offsetof(attention_settings, heads), "N", 0, 0,
+     "query heads (default: 32); of the grid: 32/8, 64/8, 8/1, 32/32, with commas (default: all)"},
     {"kv-heads", OPTION_U32, CASE_OFFSET(kv_heads), "N", 1, 1024, "KV heads (default: 8)"},
     {"head-dim", OPTION_U32, CASE_OFFSET(head_dim), "N", 2, 256, "size of a head (default: 64)"},
     {"repetitions", OPTION_U32, offsetof(attention_settings, repetitions), "N", 1, 1000,
-     "go over all layers N times; medians count (default: 5)"},
+     "go over all layers N times; medians count (default: 5, on the grid 7)"},
     {"threads", OPTION_U32, offsetof(attention_settings, threads), "N", 1, 1024,
      "compute threads (default: one for each physical core)"},
     {"kv-dtype", OPTION_CHOICE, offsetof(attention_settings, kv_dtype), "bf16|f32", 0, 0,
@@ -123,6 +130,19 @@ static const option_spec attention_specs[] = {
     {"isa", OPTION_TEXT, offsetof(attention_settings, isa), "NAME", 0, 0,
      "kernels for portable, avx2 or avx512 (default: the best this CPU has)"},
     {"json", OPTION_FLAG, offsetof(attention_settings, json), NULL, 0, 0, "print one JSON object"},
+};
+
+static const option_spec grid_specs[] = {
+    {"device", OPTION_TEXT, GRID_OFFSET(device), "NAME", 0, 0,
+     "cuda, cuda:N or cpu: measure the grid there (default: the list of cases, on the CPU)"},
+    {"cases", OPTION_TEXT, GRID_OFFSET(filter.cases), "NAMES", 0, 0,
+     "only cases whose names begin so, with commas: S1, S2, S3, S4, S5, S6, P, 'S1 b8 2k'"},
+    {"page", OPTION_TEXT, GRID_OFFSET(filter.pages), "TOKENS", 0, 0, "16, 64 (default: both)"},
+    {"seconds", OPTION_NUMBER, GRID_OFFSET(seconds_max), "S", 0, 86400,
+     "begin no case after S seconds (default: measure all)"},
+    {"shared-only", OPTION_FLAG, GRID_OFFSET(shared_only), NULL, 0, 0, "do not time plans without sharing"},
+    {"list-cases", OPTION_TEXT, offsetof(attention_settings, list_cases), "FILE", 0, 0,
+     "write the grid's cases as JSON and measure nothing"},
 };
 
 static bool show_case(void *user, const char *name, size_t done, size_t total) {
@@ -159,22 +179,44 @@ static int show_attention_report(const json_t *report) {
     return output_finish();
 }
 
+static int measure_grid(const attention_settings *settings) {
+    bench_grid_options options = settings->grid;
+    options.filter.heads = settings->heads;
+    options.kv_dtype = (cento_dtype)settings->kv_dtype;
+    options.threads = settings->threads;
+    options.repetitions = settings->repetitions;
+    return settings->list_cases != NULL ? grid_list_cases(&options.filter, settings->list_cases)
+                                        : grid_run(&options, settings->json);
+}
+
 static int run_attention(const command *self, int argc, char **argv) {
     attention_settings settings = {
         .single = {.heads = 32, .kv_heads = 8, .head_dim = 64, .shared_tokens = 4096, .own_tokens = 64},
-        .repetitions = 5,
     };
     const option_group groups[] = {
-        {"Options", attention_specs, sizeof attention_specs / sizeof attention_specs[0], &settings}};
-    int status = options_parse(self, groups, 1, &argc, argv);
+        {"Options", attention_specs, sizeof attention_specs / sizeof attention_specs[0], &settings},
+        {"The grid", grid_specs, sizeof grid_specs / sizeof grid_specs[0], &settings},
+    };
+    int status = options_parse(self, groups, 2, &argc, argv);
     if (status >= 0)
         return status;
     if (argc > 0)
         return usage_error(self, "expected only options, found '%s'", argv[0]);
+    const bench_grid_options *grid = &settings.grid;
+    if (grid->device != NULL || grid->filter.cases != NULL || grid->filter.pages != NULL ||
+        settings.list_cases != NULL)
+        return measure_grid(&settings);
+    if (settings.heads != NULL) {
+        char *end;
+        unsigned long heads = strtoul(settings.heads, &end, 10);
+        if (*end != '\0' || heads == 0 || heads > 1024)
+            return usage_error(self, "--heads: expected 1 to 1024, found '%s'", settings.heads);
+        settings.single.heads = (uint32_t)heads;
+    }
     const bench_attention_options options = {
         .cases = settings.single.sequences > 0 ? &settings.single : NULL,
         .case_count = 1,
-        .repetitions = settings.repetitions,
+        .repetitions = settings.repetitions == 0 ? 5 : settings.repetitions,
         .threads = settings.threads,
         .kv_dtype = (cento_dtype)settings.kv_dtype,
         .isa = settings.isa,
@@ -200,8 +242,14 @@ const command bench_attention_command = {
     .details =
         "Decodes one token of several sequences that share a run of keys, with the plan that reads the run "
         "once for all of them and with one that does not, and compares both with what the machine can do. "
-        "Checks that both give the same bits. Needs no model.",
+        "Checks that both give the same bits. Needs no model.\n\n"
+        "With --device, --cases or --page it measures the grid instead, on a GPU or the CPU: one prefix "
+        "(S1), "
+        "documents (S2), trees (S3), compositions (S4), nothing shared (S5), decoding beside a prefill (S6), "
+        "prefill (P). The roof beside it is what a copy in the device's memory reaches, on distinct keys and "
+        "values; rows of each case are compared with f64 attention.",
     .examples = "  cento bench attention\n"
+                "  cento bench attention --device cuda --cases S1,S4 --heads 32/8 --page 64 --json\n"
                 "  cento bench attention --sequences 16 --shared-tokens 4096 --head-dim 128 --json\n",
     .run = run_attention,
 };

@@ -74,6 +74,33 @@ test_bench_attention_compares_shared_with_unshared() {
     says err "7 query heads over 2 KV heads"
 }
 
+test_bench_attention_measures_a_grid_and_checks_each_case() {
+    expect 0 "$cento" bench attention --device cpu --cases "S1 b1 128+32,S3 b32" --heads 8/1 --page 16 \
+        --repetitions 1 --json
+    check '[c["name"] for c in a["cases"]] == ["S1 b1 128+32 8/1 p16", "S3 b32 8k+8x512+32 8/1 p16"]'
+    check 'a["wrong"] == 0 and a["copy_gb_s"] > 0 and all(0 <= c["error"] < 0.02 for c in a["cases"])'
+    # distinct tokens: prefix and own; root, branches and own; K and V of one head of 128 in bf16
+    check '[c["unique_bytes"] for c in a["cases"]]
+        == [n * 2 * 128 * 2 for n in (128 + 32, 8192 + 8 * 512 + 32 * 32)]'
+    check 'all(math.isfinite(c[k]) and c[k] > 0 for c in a["cases"]
+        for k in ("us", "us_unshared", "speedup_vs_unshared", "floor_us", "share_of_copy", "tflop_s"))'
+    expect 2 "$cento" bench attention --cases S9
+    says err "no case fits"
+    expect 0 "$cento" bench attention --list-cases cases.json --cases S1,S4,P --heads 32/8 --page 64
+    says out "98 cases" # 90, 5 and 3
+    python3 - <<'PYTHON' || fail "the list of cases is not what it should be"
+import json
+cases = {case["name"]: case for case in json.load(open("cases.json"))["cases"]}
+one = cases["S1 b8 2k+256 32/8 p64"]
+assert one["runs"] == [{"id": 0, "tokens": 2048}], one
+assert one["sequences"] == [{"runs": [0], "own_tokens": 256, "new_rows": 1, "count": 8}], one
+four = cases["S4 b64 4 of 16 x 1k+256 32/8 p64"]
+assert sum(s["count"] for s in four["sequences"]) == 64 and len(four["runs"]) == 16
+assert all(len(set(s["runs"])) == 4 for s in four["sequences"])
+assert len({tuple(s["runs"]) for s in four["sequences"]}) > 32 # orders differ
+PYTHON
+}
+
 test_bench_plan_shows_growth() {
     expect 0 "$cento" bench plan --sequences 16 --chunks 4 --repetitions 3 --json
     check 'a["us_per_plan"] > 0 and a["us_per_plan_cold"] > 0 and a["views"] == 16 * 5'

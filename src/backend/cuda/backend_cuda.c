@@ -289,6 +289,7 @@ static const backend_ops cuda_ops = {
     .kv_write = cuda_pool_set,
     .read = read_back,
     .write = write_in,
+    .measure = &cuda_measure,
 };
 
 /* --------------------------------------------------------------------------- making one ------ */

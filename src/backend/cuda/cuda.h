@@ -200,6 +200,16 @@ cento_status cuda_attention_layer(backend *self, const attention_shape *shape, c
 cento_status cuda_attention_costs(backend *self, const attention_shape *shape, const backend_kv_pool *pool,
                                   plan_costs *costs, cento_error *error);
 
+/* ---- cuda_measure.c */
+
+extern const backend_measure cuda_measure;
+
+/* ---- measure.cu */
+
+/* bf16 or f32 pages [layer][page][K|V][kv_head][token][head_dim] of measure_fill_value. */
+cudaError_t measure_fill_pages(void *pages, bool bf16, const kv_pool_shape *shape, size_t count,
+                               cudaStream_t stream);
+
 /* ---- rows.cu: one launch each; all pointers are device memory */
 
 /* x (rows, width) = table[ids]; table (…, stride) bf16 or f32 */
