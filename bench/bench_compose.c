@@ -270,12 +270,6 @@ static cento_status end_turn(compose_run *run, uint32_t index, cento_error *erro
     return status;
 }
 
-/* Nearest rank. */
-static double percentile(const double *sorted, size_t count, double part) {
-    size_t rank = (size_t)(part * (double)count + 0.999999);
-    return count == 0 ? 0 : sorted[rank == 0 ? 0 : rank > count ? count - 1 : rank - 1];
-}
-
 /* All conversations at once, each turn as soon as the one before it is answered. */
 static cento_status talk_all(compose_run *run, cento_error *error) {
     const workload *work = run->work;

@@ -24,7 +24,7 @@ enum { BENCH_COMPOSE_RAG = 1, BENCH_COMPOSE_AGENTS = 2, BENCH_COMPOSE_FEW_SHOT =
 typedef struct bench_compose_options {
     cento_options engine; /* sizes that are 0 are chosen so that all requests fit at once */
     const char *geometry; /* NULL: engine.model_path as it is; else random weights in this shape, and the
-                           * vocabulary of model_path */
+                           * tokenizer of model_path */
     unsigned workloads;   /* BENCH_COMPOSE_… */
     uint32_t requests;    /* of rag and few-shot */
     uint32_t documents, documents_per_request, document_tokens, system_tokens;

@@ -7,10 +7,11 @@
 typedef struct bench_model_sizes {
     uint32_t vocab_size, context_tokens_max;
     uint64_t kv_bytes_per_token;
+    uint64_t weight_bytes_per_step; /* what a forward pass reads of them: all but rows of the embedding */
 } bench_model_sizes;
 
 /* geometry NULL: the folder options->model_path as it is. Else random weights in that shape ("qwen3-0.6b"),
- * with the folder's tokenizer and its vocabulary. */
+ * with the folder's tokenizer; the vocabulary is the larger one. */
 cento_status bench_engine_open(const cento_options *options, const char *geometry, cento_engine **engine,
                                cento_error *error);
 /* What the engine would have, without loading it. */

@@ -277,8 +277,10 @@ static const command speed_command = {
 
 /* --------------------------------------------------------------------------- the command --- */
 
-static const command *const benchmarks[] = {&speed_command, &bench_compose_command, &bench_attention_command,
-                                            &bench_plan_command, &qa_command};
+static const command *const benchmarks[] = {
+    &speed_command,           &bench_throughput_command, &bench_compose_command,
+    &bench_attention_command, &bench_plan_command,       &qa_command,
+};
 enum { BENCHMARK_COUNT = sizeof benchmarks / sizeof benchmarks[0] };
 
 static int run(const command *self, int argc, char **argv) {

@@ -1,22 +1,16 @@
 /* cento bench compose: options and table of bench/bench_compose.c. */
+#include "bench_compose.h"
+
 #include <string.h>
 
 #include "base/mem.h"
-#include "bench/bench_compose.h"
 #include "input.h"
 #include "result.h"
-#include "settings.h"
 #include "term.h"
-
-typedef struct compose_settings {
-    bench_compose_options options;
-    option_list workloads;
-    bool json;
-} compose_settings;
 
 #define COMPOSE_OFFSET(field) (offsetof(compose_settings, options) + offsetof(bench_compose_options, field))
 
-static const option_spec compose_specs[] = {
+const option_spec compose_specs[] = {
     {"workload", OPTION_LIST, offsetof(compose_settings, workloads), "NAME", 0, 0,
      "rag, agents or few-shot; may be repeated (default: all)"},
     {"requests", OPTION_U32, COMPOSE_OFFSET(requests), "N", 1, 4096, "of rag and few-shot (default: 64)"},
@@ -44,6 +38,7 @@ static const option_spec compose_specs[] = {
      "random weights in the shape of llama-3.2-1b, llama-3.1-8b, qwen3-0.6b, qwen2.5-0.5b or tiny"},
     {"json", OPTION_FLAG, offsetof(compose_settings, json), NULL, 0, 0, "print one JSON object"},
 };
+const size_t compose_spec_count = sizeof compose_specs / sizeof compose_specs[0];
 
 static void show_request(void *user, const char *workload, uint64_t done, uint64_t total) {
     (void)user;
@@ -115,8 +110,8 @@ static int parse_workloads(const command *self, const option_list *named, unsign
     return -1;
 }
 
-static int measure_compose(const command *self, const compose_settings *settings,
-                           const engine_settings *engine_options) {
+int compose_measure(const command *self, const compose_settings *settings,
+                    const engine_settings *engine_options, json_t **report) {
     bench_compose_options options = settings->options;
     options.on_progress = show_request;
     int status = engine_options_from(self, engine_options, &options.engine);
@@ -127,37 +122,42 @@ static int measure_compose(const command *self, const compose_settings *settings
     if (status >= 0)
         return status;
     char *path = NULL;
-    json_t *report = NULL;
     cento_error error;
     if (model_path_find(engine_options->model, &path, &error) != CENTO_OK)
         return fail(&error);
     options.engine.model_path = path;
-    if (bench_compose(&options, &report, &error) != CENTO_OK)
+    if (bench_compose(&options, report, &error) != CENTO_OK)
         status = fail(&error);
     progress_clear();
-    if (status < 0 && settings->json) {
-        status = print_json(json_incref(report));
-    } else if (status < 0) {
-        show_compose_report(report);
-        status = output_finish();
-    }
-    json_decref(report);
     mem_free(path);
     return status;
+}
+
+static int show_measured(const command *self, const compose_settings *settings,
+                         const engine_settings *engine_options) {
+    json_t *report = NULL;
+    int status = compose_measure(self, settings, engine_options, &report);
+    if (status >= 0)
+        return status;
+    if (settings->json)
+        return print_json(report);
+    show_compose_report(report);
+    json_decref(report);
+    return output_finish();
 }
 
 static int run_compose(const command *self, int argc, char **argv) {
     compose_settings settings = {.options = bench_compose_options_default()};
     engine_settings engine_options = {0};
     const option_group groups[] = {
-        {"Workloads", compose_specs, sizeof compose_specs / sizeof compose_specs[0], &settings},
+        {"Workloads", compose_specs, compose_spec_count, &settings},
         {"Engine", engine_specs, engine_spec_count, &engine_options},
     };
     int status = options_parse(self, groups, sizeof groups / sizeof groups[0], &argc, argv);
     if (status < 0 && argc > 0)
         status = usage_error(self, "expected only options, found '%s'", argv[0]);
     if (status < 0)
-        status = measure_compose(self, &settings, &engine_options);
+        status = show_measured(self, &settings, &engine_options);
     option_list_free(&settings.workloads);
     return status;
 }

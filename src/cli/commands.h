@@ -24,8 +24,9 @@ extern const command model_command;
 extern const command bench_command;
 
 /* benchmarks with a file of their own; bench.c has the others */
-extern const command bench_compose_command;   /* bench_compose.c */
-extern const command bench_plan_command;      /* bench_kernels.c */
-extern const command bench_attention_command; /* bench_kernels.c */
+extern const command bench_compose_command;    /* bench_compose.c */
+extern const command bench_throughput_command; /* bench_throughput.c */
+extern const command bench_plan_command;       /* bench_kernels.c */
+extern const command bench_attention_command;  /* bench_kernels.c */
 
 #endif

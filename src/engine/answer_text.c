@@ -55,6 +55,10 @@ static void look_for_stop(answer_text *state) {
 }
 
 cento_status answer_text_push(answer_text *state, int32_t token, cento_error *error) {
+    uint32_t bytes;
+    /* models have rows beyond their tokenizer's ids, to fill up a multiple: such a token has no text */
+    if (tokenizer_spelling(state->decoder.tokens, token, &bytes) == NULL)
+        return CENTO_OK;
     TRY(detokenizer_push(&state->decoder, token, &state->text, error));
     TRY(strbuf_check(&state->text, error));
     look_for_stop(state);

@@ -350,7 +350,10 @@ static cento_status forward(cento_engine *engine, const cascade_step *step, cent
                                  .window_plan = engine->window_plan,
                                  .logit_rows = step->logit_rows,
                                  .logit_row_count = step->logit_count};
-    return decoder_forward(engine->model, &batch, engine->pool, engine->logits, error);
+    uint64_t begin_ns = clock_now_ns();
+    cento_status status = decoder_forward(engine->model, &batch, engine->pool, engine->logits, error);
+    engine->counted.forward_ms += clock_ms_since(begin_ns);
+    return status;
 }
 
 /* ------------------------------------------------------------------ tokens ---- */

@@ -138,6 +138,40 @@ test_bench_compose_counts_what_is_shared_and_that_answers_are_the_same() {
     says err "enormous"
 }
 
+test_bench_throughput_answers_the_workload_and_says_where_time_goes() {
+    expect 0 "$cento" bench throughput --device cpu --sequences 6 --lengths 5:20 --json
+    # what Python's random draws: lengths and tokens of all prompts, then lengths of the answers
+    python3 - >expected.json <<'PYTHON'
+import json, random
+random.seed(0)
+prompts = [[random.randint(0, 3071) for _ in range(random.randint(5, 20))] for _ in range(6)]
+answers = [random.randint(5, 20) for _ in range(6)]
+print(json.dumps({"prompts": sum(map(len, prompts)), "answers": sum(answers), "longest": max(answers)}))
+PYTHON
+    check 'a["prompt_tokens"] == b["prompts"] and a["completion_tokens"] == b["answers"]' out expected.json
+    check 'a["sequences"] == 6 and a["steps"] >= b["longest"] and a["preemptions"] == 0' out expected.json
+    check 'all(a[k] > 0 for k in ("output_tokens_per_s", "prompt_tokens_per_s", "floor_s", "floor_share",
+        "copy_gb_s", "ttft_ms_p50", "ttft_ms_p99", "weight_bytes_per_step", "kv_bytes"))'
+    check 'abs(a["output_tokens_per_s"] * a["seconds"] - a["completion_tokens"]) < 1e-6 * a["completion_tokens"]'
+    check 'all(a["ms_per_step"][k] >= 0 for k in ("schedule", "plan", "forward", "sample")) and
+        abs(sum(v for k, v in a["ms_per_step"].items() if k != "step") - a["ms_per_step"]["step"]) < 1e-6'
+    expect 0 "$cento" bench throughput --device cpu --sequences 2 --lengths 3:4
+    says out "tokens/s"
+    expect 2 "$cento" bench throughput --lengths 20:5
+    says err "--lengths: expected A:B"
+    expect 1 "$cento" bench throughput --sequences 2 --lengths 4000:4000
+    says err "the model's context is 4096"
+}
+
+test_bench_throughput_compares_workloads_with_and_without_reuse() {
+    expect 0 "$cento" bench throughput --device cpu --workload few-shot --requests 3 --prefix-tokens 64 \
+        --new-tokens 4 --json
+    check 'len(a["workloads"]) == 1 and a["workloads"][0]["computed_tokens"] < a["workloads"][0]["baseline"]["computed_tokens"]'
+    expect 0 "$cento" bench throughput --device cpu --workload few-shot --requests 3 --prefix-tokens 64 --new-tokens 4
+    says out "reuse off, too"
+    expect 2 "$cento" bench throughput --workload rags
+}
+
 test_bench_compose_says_what_does_not_fit() {
     expect 2 "$cento" bench compose --workload rags
     says err "expected rag, agents or few-shot, found 'rags'"

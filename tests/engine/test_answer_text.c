@@ -123,6 +123,18 @@ static void an_answer_cut_inside_a_character_ends_with_a_replacement(void **stat
     strbuf_free(&shown);
 }
 
+static void a_token_that_the_tokenizer_does_not_know_has_no_text(void **state) {
+    (void)state;
+    answer_text text;
+    answer_text_init(&text, bytes_tokenizer, NULL, 0);
+    ASSERT_OK(answer_text_push(&text, 'a', &error));
+    ASSERT_OK(answer_text_push(&text, 1 << 20, &error));
+    ASSERT_OK(answer_text_push(&text, 'b', &error));
+    ASSERT_OK(answer_text_finish(&text, &error));
+    assert_string_equal(text.text.data, "ab");
+    answer_text_free(&text);
+}
+
 static int open_tokenizer(void **state) {
     (void)state;
     char path[512];
@@ -145,6 +157,7 @@ int main(void) {
         cmocka_unit_test(streaming_finds_what_a_search_of_the_whole_finds),
         cmocka_unit_test(a_character_is_shown_whole_or_not_at_all),
         cmocka_unit_test(an_answer_cut_inside_a_character_ends_with_a_replacement),
+        cmocka_unit_test(a_token_that_the_tokenizer_does_not_know_has_no_text),
     };
     return cmocka_run_group_tests(tests, open_tokenizer, close_tokenizer);
 }
