@@ -6,6 +6,10 @@
  *   2. cells → drafts: which cells are computed ahead, by the cost model;
  *   3. drafts → tasks: sorted by cost in a few classes, so that the costliest are begun first;
  *   4. views → slots.
+ *
+ * A view costs about 30 cycles, so that what is done for each counts: two numbers that are always added to
+ * together stand in one word, and what is rare (stretches of several spans, cells seen by some rows only,
+ * input to be refused) is out of the loops that the rest goes through.
  */
 #include "cascade_plan.h"
 
@@ -15,6 +19,7 @@
 #include "base/mem.h"
 
 #define NONE             UINT32_MAX
+#define NOWHERE          UINT64_MAX
 #define PROBES_MAX       8     /* cells that begin in one page; beyond it equal ones are not found */
 #define STATES_MAX       65536 /* partial states of one KV head: rows × heads_per_kv */
 #define FOLDS_PER_WORKER 4     /* with fewer tiles of rows, private cells are tasks */
@@ -27,23 +32,17 @@ typedef struct page_bucket {
     uint32_t token_begin, token_end; /* of the cell's only source; (0, 0) if there are several */
 } page_bucket;
 
-/* What a cell's views amount to; half a cache line, since every view touches one. */
+/* What a cell's views amount to. Of those that do not fill tiles of their own the counts stand in one word,
+ * the number of views below and that of their rows above, since every view adds to both. */
 typedef struct cell_use {
-    uint32_t next;                     /* another cell that begins in the same page, or NONE */
-    uint32_t repeat_count, group_last; /* views of a group that has one already */
-    uint32_t view_count, row_count;    /* views that do not fill tiles of their own, and their rows */
-    uint32_t task;                     /* that these views share, or NONE; while drafting, the draft */
+    uint64_t views_and_rows;
+    uint32_t group_count, group_next; /* groups with a view on it, of any kind; the last of them, plus one */
 } cell_use;
 
 /* The views of a cell that do fill tiles of their own: never shared, rarely there. */
 typedef struct cell_private {
     uint32_t view_count, row_count, tile_count;
 } cell_private;
-
-/* Where the next view of a task goes. */
-typedef struct task_cursor {
-    uint32_t view, slot; /* in task_views; of its first row */
-} task_cursor;
 
 /* A task to be. */
 typedef struct task_draft {
@@ -56,14 +55,16 @@ typedef struct plan_workspace {
     uint32_t tile_tokens;   /* tokens of a tile of rows */
     uint64_t state_count;   /* partial states of the drafts */
     page_bucket *buckets;   /* (page_count) */
+    uint32_t *cells_next;   /* (cells_max) another cell that begins in the same page, or NONE */
     cell_use *uses;         /* (cells_max) */
-    cell_private *privates; /* (cells_max) */
-    task_draft *drafts;     /* (cells_max) */
-    uint32_t *draft_tasks;  /* (cells_max) */
-    task_cursor *cursors;   /* (cells_max) */
-    uint32_t *view_drafts;  /* (cells_max) draft or NONE; used if `few_folds` */
-    uint32_t draft_count;
-    bool few_folds;
+    cell_private *privates; /* (cells_max) nothing in it unless `any_private` */
+    task_draft *drafts;     /* (cells_max) those of cells first, `shared_count` */
+    uint32_t *task_drafts;  /* (cells_max) */
+    uint64_t *draft_places; /* (cells_max) of its first view in task_views, of its first slot */
+    uint64_t *cell_places;  /* (cells_max) of the cell's draft, or NOWHERE */
+    uint32_t *view_drafts;  /* (cells_max) the view's own draft or NONE; used if `few_folds` */
+    uint32_t draft_count, shared_count;
+    bool few_folds, any_private;
 } plan_workspace;
 
 /* ------------------------------------------------------------------------- making one ------ */
@@ -109,16 +110,18 @@ static cento_status allocate(cascade_plan *plan, cento_error *error) {
     plan->tasks = mem_alloc(cells, sizeof *plan->tasks);
     plan->folds = mem_alloc(options->rows_max, sizeof *plan->folds);
     work->buckets = mem_zalloc(options->page_count, sizeof *work->buckets);
+    work->cells_next = mem_alloc(cells, sizeof *work->cells_next);
     work->uses = mem_alloc(cells, sizeof *work->uses);
-    work->drafts = mem_alloc(cells, sizeof *work->drafts);
-    work->draft_tasks = mem_alloc(cells, sizeof *work->draft_tasks);
-    work->view_drafts = mem_alloc(cells, sizeof *work->view_drafts);
     work->privates = mem_alloc(cells, sizeof *work->privates);
-    work->cursors = mem_alloc(cells, sizeof *work->cursors);
+    work->drafts = mem_alloc(cells, sizeof *work->drafts);
+    work->task_drafts = mem_alloc(cells, sizeof *work->task_drafts);
+    work->draft_places = mem_alloc(cells, sizeof *work->draft_places);
+    work->cell_places = mem_alloc(cells, sizeof *work->cell_places);
+    work->view_drafts = mem_alloc(cells, sizeof *work->view_drafts);
     if (plan->sources == NULL || plan->cells == NULL || plan->views == NULL || plan->task_views == NULL ||
-        plan->tasks == NULL || plan->folds == NULL || work->buckets == NULL || work->uses == NULL ||
-        work->drafts == NULL || work->draft_tasks == NULL || work->view_drafts == NULL ||
-        work->privates == NULL || work->cursors == NULL)
+        plan->tasks == NULL || plan->folds == NULL || work->buckets == NULL || work->cells_next == NULL ||
+        work->uses == NULL || work->privates == NULL || work->drafts == NULL || work->task_drafts == NULL ||
+        work->draft_places == NULL || work->cell_places == NULL || work->view_drafts == NULL)
         return error_memory(error, cells * (sizeof *plan->views + sizeof *work->uses));
     return CENTO_OK;
 }
@@ -145,12 +148,14 @@ void cascade_plan_free(cascade_plan *plan) {
     plan_workspace *work = plan->workspace;
     if (work != NULL) {
         mem_free(work->buckets);
+        mem_free(work->cells_next);
         mem_free(work->uses);
-        mem_free(work->drafts);
-        mem_free(work->draft_tasks);
-        mem_free(work->view_drafts);
         mem_free(work->privates);
-        mem_free(work->cursors);
+        mem_free(work->drafts);
+        mem_free(work->task_drafts);
+        mem_free(work->draft_places);
+        mem_free(work->cell_places);
+        mem_free(work->view_drafts);
         mem_free(work);
     }
     mem_free(plan->sources);
@@ -170,12 +175,25 @@ static void clear(cascade_plan *plan) {
     plan->task_view_count = plan->task_count = plan->fold_count = plan->slot_count = 0;
     plan->stats = (plan_stats){0};
     plan_workspace *work = plan->workspace;
-    work->draft_count = 0;
+    work->draft_count = work->shared_count = 0;
     work->state_count = 0;
+    work->few_folds = work->any_private = false;
     if (++work->epoch == 0) { /* after 2^32 builds */
         memset(work->buckets, 0, plan->options.page_count * sizeof *work->buckets);
         work->epoch = 1;
     }
+}
+
+static inline uint64_t two_counts(uint32_t below, uint32_t above) {
+    return below | (uint64_t)above << 32;
+}
+
+static inline uint32_t count_below(uint64_t counts) {
+    return (uint32_t)counts;
+}
+
+static inline uint32_t count_above(uint64_t counts) {
+    return (uint32_t)(counts >> 32);
 }
 
 static uint32_t tiles_of(const cascade_plan *plan, uint32_t row_count) {
@@ -236,12 +254,13 @@ static bool span_is_whole(const kv_span *span, const kv_span *before) {
 
 /* -------------------------------------------------------------------- 1: spans to views ----- */
 
-/* The cell that is being filled, and its stretch. */
+/* The group at hand, and in a stretch of several spans the cell that is being filled. */
 typedef struct cell_cursor {
     cascade_plan *plan;
-    uint32_t row_begin, row_count;
-    uint32_t group;
+    const row_group *group;
+    uint32_t group_index;
     uint32_t position_min, position_max; /* of the group's rows */
+    uint32_t seen_begin;                 /* the first position that all of them see */
     uint64_t coordinate;                 /* of the next key; cells end at multiples of PLAN_CELL_TOKENS */
     int64_t rotation_origin;
     uint32_t position;           /* of the cell's first key */
@@ -252,24 +271,42 @@ static uint32_t first_page(const cascade_plan *plan, const plan_source *source) 
     return source->pages[source->token_begin >> plan->workspace->page_shift];
 }
 
-static bool pages_are_in_pool(const cascade_plan *plan, const plan_source *source) {
-    uint32_t begin = source->token_begin >> plan->workspace->page_shift;
-    uint32_t end = ((source->token_end - 1) >> plan->workspace->page_shift) + 1;
-    uint32_t last = plan->options.page_count - 1, signs = 0; /* page counts are below 2^31 */
-    for (uint32_t i = begin; i < end; i++)
-        signs |= source->pages[i] | (last - source->pages[i]);
-    return signs >> 31 == 0;
+/* The sign bit is set for a page behind `last`; both are below 2^31. */
+static inline uint32_t page_sign(uint32_t page, uint32_t last) {
+    return page | (last - page);
 }
 
-static cento_status check_pages(const cascade_plan *plan, const plan_source *source, uint32_t group,
-                                cento_error *error) {
-    uint32_t page = source->token_begin >> plan->workspace->page_shift;
-    if (pages_are_in_pool(plan, source))
-        return CENTO_OK;
-    while (source->pages[page] < plan->options.page_count)
+/* Four at once; the last four overlap those before, and a run of fewer names some more than once: how short
+ * it is, is nothing that a branch could foresee. */
+static inline bool pages_are_in_pool(const cascade_plan *plan, const uint32_t *pages, uint32_t token_begin,
+                                     uint32_t token_end) {
+    uint32_t shift = plan->workspace->page_shift, last = plan->options.page_count - 1, signs[4] = {0};
+    pages += token_begin >> shift;
+    uint32_t left = ((token_end - 1) >> shift) - (token_begin >> shift); /* behind the first */
+    if (left <= 3) {
+        signs[0] = page_sign(pages[0], last) | page_sign(pages[left / 2], last) |
+                   page_sign(pages[(left + 1) / 2], last) | page_sign(pages[left], last);
+    } else {
+        for (uint32_t page = 0; page < left - 3; page += 4)
+            for (uint32_t i = 0; i < 4; i++)
+                signs[i] |= page_sign(pages[page + i], last);
+        for (uint32_t i = 0; i < 4; i++)
+            signs[i] |= page_sign(pages[left - 3 + i], last);
+    }
+    return (signs[0] | signs[1] | signs[2] | signs[3]) >> 31 == 0;
+}
+
+static cento_status refuse_pages(const cell_cursor *cursor, const plan_source *source, cento_error *error) {
+    uint32_t page = source->token_begin >> cursor->plan->workspace->page_shift;
+    while (source->pages[page] < cursor->plan->options.page_count)
         page++;
-    return error_set(error, CENTO_INVALID_ARGUMENT, "group %u: page %u of a pool of %u", group,
-                     source->pages[page], plan->options.page_count);
+    return error_set(error, CENTO_INVALID_ARGUMENT, "group %u: page %u of a pool of %u", cursor->group_index,
+                     source->pages[page], cursor->plan->options.page_count);
+}
+
+static cento_status refuse_view(const cascade_plan *plan, cento_error *error) {
+    return error_set(error, CENTO_INVALID_ARGUMENT, "the step has more than %u views on cells of KV",
+                     plan->options.cells_max);
 }
 
 /* A cell that begins in the same page. */
@@ -285,50 +322,60 @@ static bool cell_equals(const cascade_plan *plan, uint32_t cell, const cell_curs
     return true;
 }
 
-/* A cell that begins in the bucket's page; its sources are there already. */
+/* A cell that begins in the bucket's page; its sources stand behind plan->sources[source_count]. */
 static inline uint32_t cell_new(cascade_plan *plan, page_bucket *bucket, uint32_t source_count,
                                 uint32_t key_count) {
     const plan_workspace *work = plan->workspace;
     uint32_t cell = plan->cell_count++, before = bucket->epoch == work->epoch ? bucket->cell : NONE;
     const plan_source *first = plan->sources + plan->source_count;
+    bool single = source_count == 1;
     plan->cells[cell] = (plan_cell){plan->source_count, source_count, key_count};
     plan->source_count += source_count;
-    work->uses[cell] = (cell_use){
-        .next = before,
-        .group_last = NONE,
-        .task = NONE,
-    };
-    work->privates[cell] = (cell_private){0};
-    bool single = source_count == 1;
+    work->cells_next[cell] = before;
+    work->uses[cell] = (cell_use){0};
     *bucket =
         (page_bucket){work->epoch, cell, single ? first->token_begin : 0, single ? first->token_end : 0};
     return cell;
 }
 
+/* The cell of cursor->sources sources behind plan->sources[source_count]. */
 static cento_status cell_find(const cell_cursor *cursor, uint32_t *result, cento_error *error) {
     cascade_plan *plan = cursor->plan;
     const plan_workspace *work = plan->workspace;
     const plan_source *first = plan->sources + plan->source_count;
     uint32_t page = first_page(plan, first);
     if (page >= plan->options.page_count)
-        return check_pages(plan, first, cursor->group, error);
+        return refuse_pages(cursor, first, error);
     page_bucket *bucket = &work->buckets[page];
     uint32_t cell = bucket->epoch == work->epoch ? bucket->cell : NONE;
-    for (uint32_t probe = 0; cell != NONE && probe < PROBES_MAX; probe++, cell = work->uses[cell].next)
+    for (uint32_t probe = 0; cell != NONE && probe < PROBES_MAX; probe++, cell = work->cells_next[cell])
         if (cell_equals(plan, cell, cursor)) {
             *result = cell;
             return CENTO_OK;
         }
     for (uint32_t i = 0; i < cursor->sources; i++)
-        TRY(check_pages(plan, &first[i], cursor->group, error));
+        if (!pages_are_in_pool(plan, first[i].pages, first[i].token_begin, first[i].token_end))
+            return refuse_pages(cursor, &first[i], error);
     *result = cell_new(plan, bucket, cursor->sources, cursor->key_count);
     return CENTO_OK;
 }
 
-static bool keys_are_seen(const cell_cursor *cursor, uint32_t position, uint32_t key_count) {
-    int64_t last = (int64_t)position + key_count - 1;
+static inline plan_view view_of(const row_group *group, uint32_t cell, uint32_t position,
+                                int64_t rotation_origin) {
+    return (plan_view){
+        .cell = cell,
+        .position = position,
+        .rotation_origin = rotation_origin,
+        .row_begin = group->row_begin,
+        .row_count = group->row_count,
+        .slot = PLAN_PRIVATE,
+    };
+}
+
+static inline bool keys_are_seen(const cell_cursor *cursor, uint32_t position, uint32_t key_count) {
+    uint32_t window = cursor->plan->window;
     return position <= cursor->position_max &&
-           (cursor->plan->window == 0 || last > (int64_t)cursor->position_min - cursor->plan->window);
+           (window == 0 || (int64_t)position + key_count > (int64_t)cursor->position_min - window + 1);
 }
 
 /* The cell is whole: a view on it, if anybody sees it. */
@@ -337,17 +384,10 @@ static cento_status cell_close(cell_cursor *cursor, cento_error *error) {
     if (keys_are_seen(cursor, cursor->position, cursor->key_count)) {
         uint32_t cell = 0;
         if (plan->view_count == plan->options.cells_max)
-            return error_set(error, CENTO_INVALID_ARGUMENT, "the step has more than %u views on cells of KV",
-                             plan->options.cells_max);
+            return refuse_view(plan, error);
         TRY(cell_find(cursor, &cell, error));
-        plan->views[plan->view_count++] = (plan_view){
-            .cell = cell,
-            .row_begin = cursor->row_begin,
-            .row_count = cursor->row_count,
-            .position = cursor->position,
-            .rotation_origin = cursor->rotation_origin,
-            .slot = PLAN_PRIVATE,
-        };
+        plan->views[plan->view_count++] =
+            view_of(cursor->group, cell, cursor->position, cursor->rotation_origin);
     }
     cursor->position += cursor->key_count;
     cursor->key_count = cursor->sources = 0;
@@ -375,77 +415,124 @@ static cento_status add_span(cell_cursor *cursor, const kv_span *span, cento_err
     return CENTO_OK;
 }
 
-/* The usual case, fast: spans from `first` on that are one cell each, which is new in its page or the one
- * that was found there last. Returns the first span that is not so. */
-static uint32_t add_short_spans(const cell_cursor *cursor, const kv_span *spans, uint32_t first,
-                                uint32_t count) {
-    cascade_plan *plan = cursor->plan;
+/* The cell behind `before` in the table, or the one of the page that was found last, if it is these tokens.
+ * By values: what was just written in two halves is slow to read as one. */
+static inline uint32_t cell_known(const cascade_plan *plan, uint32_t before, const uint32_t *pages,
+                                  uint32_t begin, uint32_t end) {
     const plan_workspace *work = plan->workspace;
-    const uint32_t page_shift = work->page_shift, page_count = plan->options.page_count, epoch = work->epoch;
-    page_bucket *buckets = work->buckets;
-    plan_view *view = plan->views + plan->view_count, *end = plan->views + plan->options.cells_max;
-    uint32_t s = first;
-    for (; s < count && view < end; s++) {
-        const kv_span *span = &spans[s];
-        uint32_t begin = span->token_begin, keys = span->token_end - begin; /* - 1 wraps if there are none */
-        if (span->continues || (s + 1 < count && span[1].continues) ||
-            keys - 1 >= PLAN_CELL_TOKENS - begin % PLAN_CELL_TOKENS)
-            break;
-        if (!keys_are_seen(cursor, span->position, keys))
+    if (before + 1 < plan->cell_count && plan->cells[before + 1].source_count == 1) {
+        const plan_source *held = plan->sources + plan->cells[before + 1].source_begin;
+        if (held->pages == pages && held->token_begin == begin && held->token_end == end)
+            return before + 1;
+    }
+    uint32_t page = pages[begin >> work->page_shift];
+    if (page >= plan->options.page_count)
+        return NONE;
+    const page_bucket *bucket = &work->buckets[page];
+    return bucket->epoch == work->epoch && bucket->token_begin == begin && bucket->token_end == end
+               ? bucket->cell
+               : NONE;
+}
+
+/* A span that is a stretch of its own, of any length. Where another group has the same run, a cell is mostly
+ * the one behind the cell before. */
+static cento_status add_lone_span(cell_cursor *cursor, const kv_span *span, cento_error *error) {
+    cascade_plan *plan = cursor->plan;
+    uint32_t cell = NONE;
+    for (uint32_t end, begin = span->token_begin; begin < span->token_end; begin = end) {
+        uint32_t position = span->position + (begin - span->token_begin);
+        end = (begin ^ (span->token_end - 1)) < PLAN_CELL_TOKENS ? span->token_end
+                                                                 : (begin | (PLAN_CELL_TOKENS - 1)) + 1;
+        if (!keys_are_seen(cursor, position, end - begin))
             continue;
+        if (plan->view_count == plan->options.cells_max)
+            return refuse_view(plan, error);
+        cell = cell_known(plan, cell, span->pages, begin, end);
+        if (cell == NONE) {
+            plan->sources[plan->source_count] = (plan_source){span->pages, begin, end};
+            cursor->sources = 1;
+            cursor->key_count = end - begin;
+            TRY(cell_find(cursor, &cell, error));
+        }
+        plan->views[plan->view_count++] = view_of(cursor->group, cell, position, span->rotation_origin);
+    }
+    cursor->sources = cursor->key_count = 0;
+    return CENTO_OK;
+}
+
+/* The cell of a span that is one cell, the first in its page, or NONE: add_lone_span says what is wrong. Out
+ * of line, as the loop around it needs the registers. */
+__attribute__((noinline)) static uint32_t add_first_cell(cascade_plan *plan, const kv_span *span,
+                                                         uint32_t page) {
+    uint32_t begin = span->token_begin, end = span->token_end;
+    if ((begin ^ (end - 1)) >= PLAN_CELL_TOKENS || !pages_are_in_pool(plan, span->pages, begin, end))
+        return NONE;
+    plan->sources[plan->source_count] = (plan_source){span->pages, begin, end};
+    return cell_new(plan, &plan->workspace->buckets[page], 1, end - begin);
+}
+
+/* The usual case, fast: spans that are one cell each, which all rows see and which is new in its page or the
+ * one that was found there last. Returns the first other span. */
+static const kv_span *add_short_spans(const cell_cursor *cursor, const kv_span *span,
+                                      const kv_span *spans_end) {
+    cascade_plan *plan = cursor->plan;
+    const row_group *group = cursor->group;
+    const page_bucket *buckets = plan->workspace->buckets;
+    const uint32_t page_shift = plan->workspace->page_shift, page_count = plan->options.page_count,
+                   epoch = plan->workspace->epoch, seen_begin = cursor->seen_begin,
+                   seen_count = cursor->position_max - seen_begin;
+    plan_view *view = plan->views + plan->view_count;
+    if (plan->options.cells_max - plan->view_count < (size_t)(spans_end - span))
+        return span;
+    for (; span < spans_end; span++) {
+        const kv_span *next = span + 1 < spans_end ? span + 1 : span;
+        uint32_t begin = span->token_begin, end = span->token_end, position = span->position;
+        if (next->continues || begin >= end || position - seen_begin > seen_count)
+            break;
         uint32_t page = span->pages[begin >> page_shift], cell;
         if (page >= page_count)
             break;
-        if (buckets[page].epoch == epoch) {
+        if (buckets[page].token_begin == begin && buckets[page].token_end == end &&
+            buckets[page].epoch == epoch)
             cell = buckets[page].cell;
-            if (buckets[page].token_begin != begin || buckets[page].token_end != begin + keys)
-                break;
-        } else {
-            plan_source *source = plan->sources + plan->source_count;
-            *source = (plan_source){span->pages, begin, begin + keys};
-            if (!pages_are_in_pool(plan, source))
-                break;
-            cell = cell_new(plan, &buckets[page], 1, keys);
-        }
-        *view++ = (plan_view){
-            .cell = cell,
-            .row_begin = cursor->row_begin,
-            .row_count = cursor->row_count,
-            .position = span->position,
-            .rotation_origin = span->rotation_origin,
-            .slot = PLAN_PRIVATE,
-        };
+        else if (buckets[page].epoch == epoch || (cell = add_first_cell(plan, span, page)) == NONE)
+            break;
+        *view++ = view_of(group, cell, position, span->rotation_origin);
     }
     plan->view_count = (uint32_t)(view - plan->views);
-    return s;
+    return span;
 }
 
-static cento_status add_group(cascade_plan *plan, const plan_input *input, uint32_t index,
+static cento_status add_group(cell_cursor *cursor, const plan_input *input, uint32_t index,
                               cento_error *error) {
-    TRY(check_group(input, index, error));
+    cascade_plan *plan = cursor->plan;
     const row_group *group = &input->groups[index];
+    TRY(check_group(input, index, error));
     plan_fold *fold = &plan->folds[plan->fold_count++];
     *fold = (plan_fold){group->row_begin, group->row_count, plan->view_count, 0};
-    cell_cursor cursor = {
-        .plan = plan,
-        .row_begin = group->row_begin,
-        .row_count = group->row_count,
-        .group = index,
-        .position_min = input->positions[group->row_begin],
-        .position_max = input->positions[group->row_begin + group->row_count - 1],
-    };
-    const kv_span *spans = input->spans + group->span_begin;
-    uint32_t count = group->span_count;
-    for (uint32_t s = add_short_spans(&cursor, spans, 0, count); s < count;) {
-        const kv_span *before = s > 0 ? &spans[s - 1] : NULL;
-        if (!span_is_whole(&spans[s], before))
-            return refuse_span(&spans[s], before, index, s, error);
-        TRY(add_span(&cursor, &spans[s++], error));
-        if (s < count && spans[s].continues)
-            continue;
-        if (cursor.key_count > 0) /* the stretch's last cell */
-            TRY(cell_close(&cursor, error));
-        s = add_short_spans(&cursor, spans, s, count);
+    cursor->group = group;
+    cursor->group_index = index;
+    cursor->position_min = input->positions[group->row_begin];
+    cursor->position_max = input->positions[group->row_begin + group->row_count - 1];
+    cursor->seen_begin = input->window > 0 && input->window <= cursor->position_min
+                             ? cursor->position_min - input->window + 1
+                             : 0;
+    const kv_span *first = input->spans + group->span_begin, *end = first + group->span_count;
+    const kv_span *span = first;
+    if (span < end && !span->continues)
+        span = add_short_spans(cursor, span, end);
+    while (span < end) {
+        bool lone = !span->continues && (span + 1 == end || !span[1].continues);
+        do {
+            const kv_span *before = span > first ? span - 1 : NULL;
+            if (!span_is_whole(span, before))
+                return refuse_span(span, before, index, (uint32_t)(span - first), error);
+            TRY(lone ? add_lone_span(cursor, span, error) : add_span(cursor, span, error));
+            span++;
+        } while (span < end && span->continues);
+        if (cursor->key_count > 0) /* the stretch's last cell */
+            TRY(cell_close(cursor, error));
+        span = add_short_spans(cursor, span, end);
     }
     fold->view_count = plan->view_count - fold->view_begin;
     return CENTO_OK;
@@ -453,35 +540,42 @@ static cento_status add_group(cascade_plan *plan, const plan_input *input, uint3
 
 /* -------------------------------------------------------------------- 2: cells to drafts ---- */
 
+/* Views whose rows fill tiles of their own. */
+static void count_private(cascade_plan *plan, const plan_fold *fold) {
+    plan_workspace *work = plan->workspace;
+    if (!work->any_private)
+        memset(work->privates, 0, plan->cell_count * sizeof *work->privates);
+    work->any_private = true;
+    for (uint32_t v = fold->view_begin; v < fold->view_begin + fold->view_count; v++) {
+        cell_private *private = &work->privates[plan->views[v].cell];
+        private->view_count++;
+        private->row_count += fold->row_count;
+        private->tile_count += tiles_of(plan, fold->row_count);
+    }
+}
+
 /* What all views add to their cells' counts. A pass of its own: in the search for cells, counters whose
  * addresses are known late would keep the processor from looking ahead. */
 static void count_views(cascade_plan *plan, uint32_t heads_per_kv) {
     cell_use *uses = plan->workspace->uses;
-    cell_private *privates = plan->workspace->privates;
     for (uint32_t f = 0; f < plan->fold_count; f++) {
         const plan_fold *fold = &plan->folds[f];
         const plan_view *view = plan->views + fold->view_begin, *end = view + fold->view_count;
         bool small = is_small(plan, fold->row_count, heads_per_kv);
+        uint64_t counts = small ? two_counts(1, fold->row_count) : 0;
         for (; view < end; view++) {
             cell_use *use = &uses[view->cell];
-            use->repeat_count += use->group_last == f;
-            use->group_last = f;
-            if (small) {
-                use->view_count++;
-                use->row_count += fold->row_count;
-            } else {
-                privates[view->cell].view_count++;
-                privates[view->cell].row_count += fold->row_count;
-                privates[view->cell].tile_count += tiles_of(plan, fold->row_count);
-            }
+            use->views_and_rows += counts;
+            use->group_count += use->group_next != f + 1;
+            use->group_next = f + 1;
         }
+        if (!small)
+            count_private(plan, fold);
     }
 }
 
-static uint32_t cell_level(const cascade_plan *plan, uint32_t cell) {
-    const cell_use *use = &plan->workspace->uses[cell];
-    uint32_t groups = use->view_count + plan->workspace->privates[cell].view_count - use->repeat_count;
-    return groups == 1 ? 2 : groups == plan->fold_count ? 0 : 1;
+static uint32_t cell_level(const cascade_plan *plan, const cell_use *use) {
+    return use->group_count == 1 ? 2 : use->group_count == plan->fold_count ? 0 : 1;
 }
 
 /* About the logarithm of keys × tiles of rows: two bits behind the leading one. */
@@ -504,35 +598,40 @@ static bool draft_add(cascade_plan *plan, uint32_t cell, uint32_t view_count, ui
     return true;
 }
 
-static bool sharing_pays(const cascade_plan *plan, uint32_t cell, const cell_use *use,
-                         uint32_t heads_per_kv) {
+static bool sharing_pays(const cascade_plan *plan, uint32_t key_count, uint32_t view_count,
+                         uint32_t row_count, uint32_t heads_per_kv) {
     const plan_costs *costs = &plan->options.costs;
-    double tiles = tiles_of(plan, use->row_count), rows = (double)use->row_count * heads_per_kv;
-    double saved_ns = (use->view_count - tiles) * plan->cells[cell].key_count * costs->key_read_ns;
+    double tiles = tiles_of(plan, row_count), rows = (double)row_count * heads_per_kv;
+    double saved_ns = (view_count - tiles) * key_count * costs->key_read_ns;
     return saved_ns >= rows * costs->state_ns + tiles * costs->task_ns;
 }
 
 static void draft_shared(cascade_plan *plan, uint32_t heads_per_kv) {
     plan_workspace *work = plan->workspace;
-    plan_stats *stats = &plan->stats;
+    plan_stats stats = {0};
     uint32_t levels = plan->options.levels_max;
+    const cell_private none = {0};
     for (uint32_t cell = 0; cell < plan->cell_count; cell++) {
-        cell_use *use = &work->uses[cell];
-        uint32_t level = cell_level(plan, cell);
-        uint64_t keys = plan->cells[cell].key_count;
-        uint64_t read = keys * ((uint64_t)use->view_count + work->privates[cell].tile_count);
-        stats->rows[level] += (uint64_t)use->row_count + work->privates[cell].row_count;
-        stats->tokens[level] += keys;
-        stats->keys_read_unshared += read;
-        stats->keys_read += read;
-        if (levels == 1 || level == 2 || use->view_count < 2 || (levels == 2 && level != 0))
+        const cell_use *use = &work->uses[cell];
+        const cell_private *private = work->any_private ? &work->privates[cell] : &none;
+        uint32_t views = count_below(use->views_and_rows), rows = count_above(use->views_and_rows);
+        uint32_t level = cell_level(plan, use), keys = plan->cells[cell].key_count;
+        uint64_t read = (uint64_t)keys * ((uint64_t)views + private->tile_count);
+        stats.rows[level] += (uint64_t)rows + private->row_count;
+        stats.tokens[level] += keys;
+        stats.keys_read_unshared += read;
+        stats.keys_read += read;
+        work->cell_places[cell] = NOWHERE;
+        if (levels == 1 || level == 2 || views < 2 || (levels == 2 && level != 0))
             continue;
-        if (sharing_pays(plan, cell, use, heads_per_kv) &&
-            draft_add(plan, cell, use->view_count, use->row_count, heads_per_kv)) {
-            use->task = work->draft_count - 1;
-            stats->keys_read -= keys * (use->view_count - tiles_of(plan, use->row_count));
+        if (sharing_pays(plan, keys, views, rows, heads_per_kv) &&
+            draft_add(plan, cell, views, rows, heads_per_kv)) {
+            work->cell_places[cell] = 0; /* order_tasks tells */
+            stats.keys_read -= (uint64_t)keys * (views - tiles_of(plan, rows));
         }
     }
+    plan->stats = stats;
+    work->shared_count = work->draft_count;
 }
 
 /* Private views of groups that have several become tasks of their own, if there are few rows for the
@@ -547,14 +646,15 @@ static void draft_private(cascade_plan *plan, uint32_t heads_per_kv) {
         const plan_fold *fold = &plan->folds[f];
         uint32_t begin = fold->view_begin, end = begin + fold->view_count, private_count = 0;
         bool small = is_small(plan, fold->row_count, heads_per_kv);
+        for (uint32_t v = begin; v < end; v++)
+            private_count += !small || work->cell_places[plan->views[v].cell] == NOWHERE;
         for (uint32_t v = begin; v < end; v++) {
-            work->view_drafts[v] = small ? work->uses[plan->views[v].cell].task : NONE;
-            private_count += work->view_drafts[v] == NONE;
-        }
-        for (uint32_t v = begin; v < end && private_count >= 2; v++)
-            if (work->view_drafts[v] == NONE &&
+            bool private = !small || work->cell_places[plan->views[v].cell] == NOWHERE;
+            work->view_drafts[v] = NONE;
+            if (private && private_count >= 2 &&
                 draft_add(plan, plan->views[v].cell, 1, fold->row_count, heads_per_kv))
                 work->view_drafts[v] = work->draft_count - 1;
+        }
     }
 }
 
@@ -570,21 +670,18 @@ static void order_tasks(cascade_plan *plan) {
         begin[class] = sum;
         sum += count;
     }
-    for (uint32_t d = 0; d < work->draft_count; d++) {
-        const task_draft *draft = &work->drafts[d];
-        uint32_t task = begin[draft->cost_class]++;
-        work->draft_tasks[d] = task;
-        plan->tasks[task] = (plan_task){draft->cell, 0, draft->view_count, draft->row_count};
-        if (!work->few_folds) /* else view_drafts tell */
-            work->uses[draft->cell].task = task;
-    }
+    for (uint32_t d = 0; d < work->draft_count; d++)
+        work->task_drafts[begin[work->drafts[d].cost_class]++] = d;
     plan->task_count = work->draft_count;
     for (uint32_t t = 0; t < plan->task_count; t++) {
-        plan_task *task = &plan->tasks[t];
-        task->view_begin = plan->task_view_count;
-        work->cursors[work->few_folds ? t : task->cell] = (task_cursor){task->view_begin, plan->slot_count};
-        plan->task_view_count += task->view_count;
-        plan->slot_count += task->row_count;
+        uint32_t d = work->task_drafts[t];
+        const task_draft *draft = &work->drafts[d];
+        plan->tasks[t] = (plan_task){draft->cell, plan->task_view_count, draft->view_count, draft->row_count};
+        work->draft_places[d] = two_counts(plan->task_view_count, plan->slot_count);
+        if (d < work->shared_count)
+            work->cell_places[draft->cell] = work->draft_places[d];
+        plan->task_view_count += draft->view_count;
+        plan->slot_count += draft->row_count;
     }
 }
 
@@ -592,25 +689,28 @@ static void order_tasks(cascade_plan *plan) {
 
 static void assign_slots(cascade_plan *plan, uint32_t heads_per_kv) {
     const plan_workspace *work = plan->workspace;
+    uint64_t *places = work->cell_places;
+    plan_view *views = plan->views;
+    uint32_t *task_views = plan->task_views;
     for (uint32_t f = 0; f < plan->fold_count; f++) {
         const plan_fold *fold = &plan->folds[f];
-        bool small = is_small(plan, fold->row_count, heads_per_kv);
-        if (!small && !work->few_folds)
-            continue;
-        for (uint32_t v = fold->view_begin; v < fold->view_begin + fold->view_count; v++) {
-            plan_view *view = &plan->views[v];
-            task_cursor *cursor = &work->cursors[view->cell]; /* a cell has one task */
-            if (work->few_folds) {
-                if (work->view_drafts[v] == NONE)
-                    continue;
-                cursor = &work->cursors[work->draft_tasks[work->view_drafts[v]]];
-            } else if (work->uses[view->cell].task == NONE) {
-                continue;
+        uint32_t begin = fold->view_begin, end = begin + fold->view_count;
+        uint32_t small_end = is_small(plan, fold->row_count, heads_per_kv) ? end : begin;
+        uint64_t step = two_counts(1, fold->row_count);
+        for (uint32_t v = begin; v < small_end; v++) {
+            uint64_t *next = &places[views[v].cell], place = *next;
+            if (place != NOWHERE) {
+                *next = place + step;
+                task_views[count_below(place)] = v;
+                views[v].slot = count_above(place);
             }
-            plan->task_views[cursor->view++] = v;
-            view->slot = cursor->slot;
-            cursor->slot += view->row_count;
         }
+        for (uint32_t v = begin; v < end && work->few_folds; v++)
+            if (work->view_drafts[v] != NONE) {
+                uint64_t place = work->draft_places[work->view_drafts[v]];
+                task_views[count_below(place)] = v;
+                views[v].slot = count_above(place);
+            }
     }
 }
 
@@ -628,8 +728,9 @@ static cento_status build(cascade_plan *plan, const plan_input *input, cento_err
     plan->workspace->tile_tokens = tile_tokens > 0 ? tile_tokens : 1;
     plan->row_count = input->row_count;
     plan->window = input->window;
+    cell_cursor cursor = {.plan = plan};
     for (uint32_t g = 0; g < input->group_count; g++)
-        TRY(add_group(plan, input, g, error));
+        TRY(add_group(&cursor, input, g, error));
     count_views(plan, input->heads_per_kv);
     draft_shared(plan, input->heads_per_kv);
     draft_private(plan, input->heads_per_kv);

@@ -52,9 +52,9 @@ typedef struct kv_span {
                             * run holds pages[0], which therefore names the run */
     uint32_t token_begin, token_end;
     uint32_t position; /* global position of token_begin */
+    bool continues;    /* its keys follow those of the group's previous span without a gap, with the same
+                        * rotation_origin, and belong to one stretch with them */
     int64_t rotation_origin;
-    bool continues; /* its keys follow those of the group's previous span without a gap, with the same
-                     * rotation_origin, and belong to one stretch with them */
 } kv_span;
 
 /* Rows [row_begin, row_begin + row_count) of the batch, by ascending position, all of which attend to the
@@ -109,9 +109,9 @@ typedef struct plan_cell {
 /* A cell as the rows of one group see it: mask and rotation. */
 typedef struct plan_view {
     uint32_t cell;
-    uint32_t row_begin, row_count; /* of the batch */
-    uint32_t position;             /* global position of the cell's first key, for these rows */
+    uint32_t position; /* global position of the cell's first key, for these rows */
     int64_t rotation_origin;
+    uint32_t row_begin, row_count; /* of the batch */
     uint32_t slot; /* PLAN_PRIVATE, or the partial state of its first row: row i has slot + i */
 } plan_view;
 

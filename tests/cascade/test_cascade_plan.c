@@ -464,6 +464,36 @@ static void pages_outside_of_the_pool_are_refused(void **state) {
     cascade_plan_free(plan);
 }
 
+static void a_page_outside_of_the_pool_is_refused_wherever_it_stands(void **state) {
+    (void)state;
+    enum { RUN_PAGES = 32, BAD = PAGES };
+    uint32_t pages[RUN_PAGES];
+    const row_group groups[] = {{0, 1, 0, 1}, {1, 1, 1, 1}};
+    const uint32_t positions[] = {1000, 1000};
+    cascade_plan *plan = plan_new(usual_options());
+    for (uint32_t count = 1; count <= RUN_PAGES; count++)
+        for (uint32_t bad = 0; bad < count; bad++)
+            for (uint32_t first = 0; first <= bad; first += bad > 0 ? bad : 1) { /* of the span, in pages */
+                for (uint32_t i = 0; i < RUN_PAGES; i++)
+                    pages[i] = i == bad ? (count % 2 == 0 ? BAD : UINT32_MAX) : i;
+                kv_span span = {.pages = pages,
+                                .token_begin = first * PAGE_TOKENS + 3,
+                                .token_end = (count - 1) * PAGE_TOKENS + 5};
+                const kv_span spans[] = {span_of(OWN_0, 0, 10, 0), span};
+                const plan_input input = {.groups = groups,
+                                          .group_count = 2,
+                                          .spans = spans,
+                                          .span_count = 2,
+                                          .positions = positions,
+                                          .row_count = 2,
+                                          .heads_per_kv = 1};
+                refuse(plan, &input, "group 1: page");
+                pages[bad] = bad;
+                build(plan, &input);
+            }
+    cascade_plan_free(plan);
+}
+
 static void a_step_beyond_the_capacity_is_refused_with_the_numbers(void **state) {
     (void)state;
     kv_span spans[9];
@@ -563,6 +593,7 @@ int main(void) {
         cmocka_unit_test(an_empty_step_is_an_empty_plan),
         cmocka_unit_test(input_that_contradicts_itself_is_refused),
         cmocka_unit_test(pages_outside_of_the_pool_are_refused),
+        cmocka_unit_test(a_page_outside_of_the_pool_is_refused_wherever_it_stands),
         cmocka_unit_test(a_step_beyond_the_capacity_is_refused_with_the_numbers),
         cmocka_unit_test(senseless_options_and_failed_allocations_make_no_plan),
         cmocka_unit_test(the_check_sees_damage),
