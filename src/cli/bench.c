@@ -212,7 +212,7 @@ typedef struct speed_settings {
 
 static const option_spec speed_specs[] = {
     {"geometry", OPTION_TEXT, offsetof(speed_settings, geometry), "NAME", 0, 0,
-     "shape of the model: llama-3.2-1b (default), llama-3.1-8b, qwen3-0.6b, qwen2.5-0.5b, tiny"},
+     "shape of the model: llama-3.2-1b (default), llama-3.1-8b, qwen3-0.6b, qwen3-8b, qwen2.5-0.5b, tiny"},
     {"prompt-tokens", OPTION_U32, offsetof(speed_settings, prompt_tokens), "N", 1, 1 << 20,
      "tokens of the prefill (default: 512)"},
     {"decode-tokens", OPTION_U32, offsetof(speed_settings, decode_tokens), "N", 1, 1 << 20,

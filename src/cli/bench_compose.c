@@ -35,7 +35,7 @@ const option_spec compose_specs[] = {
     {"kv-bytes-max", OPTION_BYTES, COMPOSE_OFFSET(kv_bytes_max), "BYTES", 1, 0,
      "largest KV pool that is chosen so that all requests fit at once; K, M, G (default: 8G)"},
     {"geometry", OPTION_TEXT, COMPOSE_OFFSET(geometry), "NAME", 0, 0,
-     "random weights in the shape of llama-3.2-1b, llama-3.1-8b, qwen3-0.6b, qwen2.5-0.5b or tiny"},
+     "random weights in the shape of llama-3.2-1b, llama-3.1-8b, qwen3-0.6b, qwen3-8b, qwen2.5-0.5b or tiny"},
     {"json", OPTION_FLAG, offsetof(compose_settings, json), NULL, 0, 0, "print one JSON object"},
 };
 const size_t compose_spec_count = sizeof compose_specs / sizeof compose_specs[0];

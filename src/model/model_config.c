@@ -606,6 +606,12 @@ static const struct {
      "\"num_key_value_heads\":8,\"head_dim\":128,\"max_position_embeddings\":40960,\"rms_norm_eps\":1e-06,"
      "\"tie_word_embeddings\":true,\"rope_theta\":1000000,\"use_sliding_window\":false,"
      "\"bos_token_id\":151643,\"eos_token_id\":151645}"},
+    {"qwen3-8b",
+     "{\"architectures\":[\"Qwen3ForCausalLM\"],\"vocab_size\":151936,\"hidden_size\":4096,"
+     "\"intermediate_size\":12288,\"num_hidden_layers\":36,\"num_attention_heads\":32,"
+     "\"num_key_value_heads\":8,\"head_dim\":128,\"max_position_embeddings\":40960,\"rms_norm_eps\":1e-06,"
+     "\"tie_word_embeddings\":false,\"rope_theta\":1000000,\"use_sliding_window\":false,"
+     "\"bos_token_id\":151643,\"eos_token_id\":151645}"},
     {"qwen2.5-0.5b", "{\"architectures\":[\"Qwen2ForCausalLM\"],\"vocab_size\":151936,\"hidden_size\":896,"
                      "\"intermediate_size\":4864,\"num_hidden_layers\":24,\"num_attention_heads\":14,"
                      "\"num_key_value_heads\":2,\"max_position_embeddings\":32768,\"rms_norm_eps\":1e-06,"

@@ -101,6 +101,38 @@ assert len({tuple(s["runs"]) for s in four["sequences"]}) > 32 # orders differ
 PYTHON
 }
 
+# two runs of the same cases become one table: ratios, geometric means, the least
+test_reports_of_others_are_set_beside_ours() {
+    cat >ours.json <<'JSON'
+{"device": "a GPU", "kv_dtype": "bf16", "copy_gb_s": 3000, "cases": [
+ {"name": "S1 one", "family": "S1", "heads": 32, "kv_heads": 8, "rows": 8, "us": 10, "us_unshared": 20,
+  "speedup_vs_unshared": 2, "unique_bytes": 7e7, "floor_us": 8, "share_of_copy": 0.8, "tflop_s": 1},
+ {"name": "S1 two", "family": "S1", "heads": 32, "kv_heads": 8, "rows": 8, "us": 10, "us_unshared": 80,
+  "speedup_vs_unshared": 8, "unique_bytes": 2e7, "floor_us": 5, "share_of_copy": 0.5, "tflop_s": 1},
+ {"name": "S4 mix", "family": "S4", "heads": 32, "kv_heads": 8, "rows": 8, "us": 12.5, "unique_bytes": 2e7,
+  "floor_us": 5, "share_of_copy": 0.4, "tflop_s": 1}]}
+JSON
+    cat >peers.json <<'JSON'
+{"device": "a GPU", "flashinfer": "0.7", "copy_gb_s": 2990, "cases": [
+ {"name": "S1 one", "us": {"decode": 90, "cascade_fa2": 5}}, {"name": "S1 two", "us": {"decode": 40, "cascade_fa2": null}},
+ {"name": "S4 mix", "us": {"decode": 50}}]}
+JSON
+    expect 0 python3 "$sources/bench/peers/table.py" --ours ours.json --peers peers.json --details S4
+    says out "device copy 2990 to 3000 GB/s. FlashInfer 0.7."
+    # decode: 9 and 4 times; the fastest: 0.5 and 4 times
+    says out "| S1: one prefix for all | 2 | 4.00 | 6.00 | 0.50 | 1.41 | 0.50 (S1 one) |"
+    says out "| S4: compositions, random order | 1 | — | 4.00 | — | 4.00 | 4.00 (S4 mix) |"
+    says out "| 64 MB and more, under 128 rows | 1 | 80 % |"
+    says out "| S4 mix | 20 | 5.0 | 12.5 | 40 % | — | 50.0 | 1 |"
+    printf 'before\n<!-- bench/peers/table.py: begin -->\nold\n<!-- bench/peers/table.py: end -->\nafter\n' >page.md
+    expect 0 python3 "$sources/bench/peers/table.py" --ours ours.json --peers peers.json --write page.md
+    says page.md "| S1: one prefix for all |"
+    lacks page.md old
+    says page.md after
+    expect 1 python3 "$sources/bench/peers/table.py" --ours ours.json ours.json
+    says err "was in a file before"
+}
+
 test_bench_plan_shows_growth() {
     expect 0 "$cento" bench plan --sequences 16 --chunks 4 --repetitions 3 --json
     check 'a["us_per_plan"] > 0 and a["us_per_plan_cold"] > 0 and a["views"] == 16 * 5'
