@@ -94,6 +94,7 @@ static inline void reference_attention(const attention_shape *shape, const rope_
             size_t slot = (size_t)span->pages[token / page_tokens] * page_tokens + token % page_tokens;
             const float *key = kv + slot * slot_floats + (size_t)kv_head * head_dim;
             double score = 0.0;
+#pragma omp simd reduction(+ : score)
             for (uint32_t i = 0; i < head_dim; i++)
                 score += rotated[i] * key[i];
             scores[count] = score * shape->scale;

@@ -17,6 +17,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#ifndef TINY_HEAD_SIZE /* a program may want heads that a GPU's fast kernels take */
+#define TINY_HEAD_SIZE 16
+#endif
+
 enum {
     TINY_VOCAB = 259,
     TINY_HIDDEN = 32,
@@ -24,7 +28,7 @@ enum {
     TINY_LAYERS = 3,
     TINY_HEADS = 4,
     TINY_KV_HEADS = 2,
-    TINY_HEAD_DIM = 16,
+    TINY_HEAD_DIM = TINY_HEAD_SIZE,
     TINY_CONTEXT = 512,
     TINY_END = 256,
     TINY_IM_START = 257,
