@@ -83,6 +83,36 @@ typedef struct backend_measure {
     cento_status (*kv_fill)(backend *self, backend_kv_pool *pool, cento_error *error);
 } backend_measure;
 
+enum { SAMPLE_LOGPROBS_MAX = 20 };
+
+/* A logit that is changed before anything else: divided by `divisor` if it is positive, else multiplied by
+ * it; then `subtracted` is taken from it. */
+typedef struct sample_change {
+    int32_t token;
+    float divisor, subtracted;
+} sample_change;
+
+/* What is drawn from a row of logits. engine/sampler.h has the order of the steps and the definitions. */
+typedef struct sample_row {
+    float temperature; /* 0: the largest logit, and nothing is drawn */
+    uint32_t top_k;    /* 0: all */
+    float top_p, min_p;
+    double random; /* in [0, 1): the request's own next one */
+    /* The row's part of `changes`: penalties, then biases; in each of the two a token stands at most once. */
+    uint32_t penalty_count, bias_count;
+    uint32_t logprobs; /* 0: none; n: of the token drawn and of the n likeliest, before changes */
+} sample_row;
+
+typedef struct sample_batch {
+    uint32_t row_count, vocab_size;
+    const sample_row *rows;       /* (row_count) */
+    const sample_change *changes; /* (change_count), row after row */
+    size_t change_count;
+    uint32_t logprobs_max;         /* of the rows: at most SAMPLE_LOGPROBS_MAX and vocab_size */
+    int32_t *tokens;               /* out (row_count); -1: none of the row's logits is finite */
+    cento_token_logprob *logprobs; /* out (row_count, 1 + logprobs_max); NULL if logprobs_max is 0 */
+} sample_batch;
+
 typedef struct backend_ops {
     void (*destroy)(backend *self);
     /* "cpu avx2, 2 threads"; lives as long as the backend */
@@ -119,6 +149,11 @@ typedef struct backend_ops {
     /* y (count, width) = x[row_ids] */
     void (*gather)(backend *self, const float *x, uint32_t width, const uint32_t *row_ids, uint32_t count,
                    float *y);
+
+    /* Draws a token from each row of logits (row_count, vocab_size), of which only tokens and logprobs come
+     * back; waits for them. The logits are the same afterwards. A row's result does not depend on the others.
+     * NULL: the caller reads the logits, and draws (engine/sampler.h). */
+    cento_status (*sample)(backend *self, float *logits, const sample_batch *batch, cento_error *error);
 
     cento_status (*kv_pool_create)(backend *self, const kv_pool_shape *shape, backend_kv_pool **pool,
                                    cento_error *error);

@@ -144,6 +144,8 @@ static cento_status load_model(const cento_options *options, const model_config 
     else
         TRY(decoder_load(folder, &engine->config, engine->device, engine->limits.max_batched_tokens,
                          options->on_progress, options->on_progress_user, &engine->model, error));
+    if (engine->device->ops->sample != NULL) /* before the pool, which takes what is left */
+        TRY(decoder_reserve_logits(engine->model, engine->limits.max_sequences, error));
     engine->backend_name = engine->device->ops->describe(engine->device);
     engine->weight_bytes = engine->device->ops->counters(engine->device)->weight_bytes;
     return CENTO_OK;
@@ -218,6 +220,26 @@ static cento_status create_plans(cento_engine *engine, cento_error *error) {
     return some_windowed ? cascade_plan_create(&engine->plan_sizes, &engine->window_plan, error) : CENTO_OK;
 }
 
+/* The host samples. */
+static cento_status create_sampler(cento_engine *engine, cento_error *error) {
+    size_t count = (size_t)engine->limits.max_sequences * engine->config.vocab_size;
+    TRY(sampler_create(engine->config.vocab_size, &engine->sampler, error));
+    engine->logits = mem_alloc(count, sizeof *engine->logits);
+    return engine->logits == NULL ? error_memory(error, count * sizeof *engine->logits) : CENTO_OK;
+}
+
+/* The device does. */
+static cento_status create_samples(cento_engine *engine, cento_error *error) {
+    size_t rows = engine->limits.max_sequences, width = 1 + SAMPLE_LOGPROBS_MAX;
+    step_samples *samples = &engine->samples;
+    samples->rows = mem_alloc(rows, sizeof *samples->rows);
+    samples->tokens = mem_alloc(rows, sizeof *samples->tokens);
+    samples->logprobs = mem_alloc(rows * width, sizeof *samples->logprobs);
+    if (samples->rows == NULL || samples->tokens == NULL || samples->logprobs == NULL)
+        return error_memory(error, rows * width * sizeof *samples->logprobs);
+    return CENTO_OK;
+}
+
 static cento_status load(const cento_options *options, const model_config *shape, cento_engine *engine,
                          cento_error *error) {
     TRY(name_model(options->model_path, engine, error));
@@ -230,13 +252,8 @@ static cento_status load(const cento_options *options, const model_config *shape
     TRY(create_pool(options, engine, error));
     TRY(create_scheduler(engine, error));
     TRY(create_plans(engine, error));
-    TRY(sampler_create(engine->config.vocab_size, &engine->sampler, error));
-    engine->logits =
-        mem_alloc((size_t)engine->limits.max_sequences * engine->config.vocab_size, sizeof *engine->logits);
-    if (engine->logits == NULL)
-        return error_memory(error, (size_t)engine->limits.max_sequences * engine->config.vocab_size *
-                                       sizeof *engine->logits);
-    return CENTO_OK;
+    return engine->device->ops->sample != NULL ? create_samples(engine, error)
+                                               : create_sampler(engine, error);
 }
 
 static cento_status new_engine(const cento_options *options, cento_engine **result, cento_error *error) {
@@ -301,6 +318,10 @@ void cento_close(cento_engine *engine) {
         engine->device->ops->destroy(engine->device);
     prompt_format_free(&engine->format);
     mem_free(engine->logits);
+    mem_free(engine->samples.rows);
+    mem_free(engine->samples.changes);
+    mem_free(engine->samples.tokens);
+    mem_free(engine->samples.logprobs);
     mem_free(engine->model_name);
     pthread_cond_destroy(&engine->wake);
     pthread_mutex_destroy(&engine->lock);

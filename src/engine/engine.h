@@ -26,6 +26,16 @@ typedef struct engine_limits {
     uint64_t chunk_bytes_max;
 } engine_limits;
 
+/* What a backend that samples is asked in a step, and what it says. */
+typedef struct step_samples {
+    sample_row *rows;       /* (max_sequences), as all but `changes`; owned */
+    sample_change *changes; /* (change_capacity), owned: grows by doubling */
+    size_t change_capacity;
+    int32_t *tokens;
+    cento_token_logprob *logprobs; /* (max_sequences, logprobs_width) */
+    size_t logprobs_width;         /* of the last step, at most 1 + SAMPLE_LOGPROBS_MAX */
+} step_samples;
+
 struct cento_engine {
     /* constant after opening */
     char *model_name;
@@ -56,8 +66,9 @@ struct cento_engine {
     cascade_plan *plan;        /* of layers without a window; of all, if all have one */
     cascade_plan *window_plan; /* NULL: all layers have the same window, or none */
     plan_options plan_sizes;
-    float *logits;              /* (max_sequences, vocab_size) */
-    cento_generation *live;     /* taken from the inbox and not ended */
+    float *logits;          /* (max_sequences, vocab_size); NULL: they stay on the device, which samples */
+    step_samples samples;   /* of the device */
+    cento_generation *live; /* taken from the inbox and not ended */
     cento_generation *finished; /* ended in the round under way, to be told when it is over */
     unsigned int cancels_seen;  /* of `cancels` */
     uint64_t admissions_seen;

@@ -374,18 +374,18 @@ static bool ends_answer(const cento_generation *generation, int32_t token) {
     return token == tokenizer_eos(generation->engine->format.tokens);
 }
 
-static cento_status keep_logprobs(cento_generation *generation, const float *logits, int32_t token,
-                                  cento_error *error) {
-    uint32_t count = generation->request.logprobs;
-    if (count == 0)
-        return CENTO_OK;
-    size_t width = 1 + (size_t)count;
+/* Where the next token's logprobs go; NULL in *place if none are wanted. */
+static cento_status logprobs_place(cento_generation *generation, cento_token_logprob **place,
+                                   cento_error *error) {
+    size_t width = 1 + (size_t)generation->request.logprobs;
     size_t needed = (generation->answer_tokens + (size_t)1) * width;
+    *place = NULL;
+    if (generation->request.logprobs == 0)
+        return CENTO_OK;
     if (!mem_grow((void **)&generation->logprobs, &generation->logprob_capacity, needed,
                   sizeof *generation->logprobs))
         return error_memory(error, needed * sizeof *generation->logprobs);
-    sampler_logprobs(logits, generation->engine->config.vocab_size, token, count,
-                     generation->logprobs + generation->answer_tokens * width);
+    *place = generation->logprobs + generation->answer_tokens * width;
     return CENTO_OK;
 }
 
@@ -406,8 +406,61 @@ static cento_status push_token(cento_generation *generation, int32_t token, bool
     return status;
 }
 
-static cento_status sample(cento_generation *generation, const float *logits, bool *done,
-                           cento_error *error) {
+/* All rows of a step on the device. */
+static cento_status sample_on_device(cento_engine *engine, const cascade_step *step, cento_error *error) {
+    step_samples *samples = &engine->samples;
+    sample_batch batch = {.row_count = step->logit_count,
+                          .vocab_size = engine->config.vocab_size,
+                          .rows = samples->rows,
+                          .tokens = samples->tokens,
+                          .logprobs = samples->logprobs};
+    for (uint32_t i = 0; i < step->logit_count; i++) {
+        const cento_generation *generation = step->logit_sequences[i]->user;
+        batch.change_count += sampler_change_count(&generation->sampler);
+    }
+    if (!mem_grow((void **)&samples->changes, &samples->change_capacity, batch.change_count,
+                  sizeof *samples->changes))
+        return error_memory(error, batch.change_count * sizeof *samples->changes);
+    sample_change *changes = samples->changes;
+    for (uint32_t i = 0; i < step->logit_count; i++) {
+        cento_generation *generation = step->logit_sequences[i]->user;
+        uint32_t logprobs = generation->request.logprobs;
+        sampler_describe(&generation->sampler, logprobs, &samples->rows[i], changes);
+        changes += sampler_change_count(&generation->sampler);
+        batch.logprobs_max = logprobs > batch.logprobs_max ? logprobs : batch.logprobs_max;
+    }
+    batch.changes = samples->changes;
+    samples->logprobs_width = 1 + (size_t)batch.logprobs_max;
+    return engine->device->ops->sample(engine->device, decoder_logits(engine->model), &batch, error);
+}
+
+/* The token of a row of the step's logits. */
+static cento_status next_token(cento_engine *engine, cento_generation *generation, uint32_t row,
+                               int32_t *token, cento_error *error) {
+    uint32_t vocab_size = engine->config.vocab_size;
+    if (engine->logits != NULL)
+        return sampler_next(engine->sampler, &generation->sampler, engine->logits + (size_t)row * vocab_size,
+                            token, error);
+    *token = engine->samples.tokens[row];
+    return *token < 0 ? sampler_refuse(vocab_size, error) : CENTO_OK;
+}
+
+static cento_status keep_logprobs(cento_engine *engine, cento_generation *generation, uint32_t row,
+                                  int32_t token, cento_error *error) {
+    uint32_t count = generation->request.logprobs, vocab_size = engine->config.vocab_size;
+    cento_token_logprob *place;
+    TRY(logprobs_place(generation, &place, error));
+    if (place == NULL)
+        return CENTO_OK;
+    if (engine->logits != NULL)
+        sampler_logprobs(engine->logits + (size_t)row * vocab_size, vocab_size, token, count, place);
+    else
+        memcpy(place, engine->samples.logprobs + row * engine->samples.logprobs_width,
+               (1 + count) * sizeof *place);
+    return CENTO_OK;
+}
+
+static cento_status sample(cento_generation *generation, uint32_t row, bool *done, cento_error *error) {
     cento_engine *engine = generation->engine;
     int32_t token;
     bool stopped;
@@ -415,12 +468,12 @@ static cento_status sample(cento_generation *generation, const float *logits, bo
     generation->finish = CENTO_FINISH_STOP;
     if (generation->prefilled_ns == 0)
         generation->prefilled_ns = clock_now_ns();
-    TRY(sampler_next(engine->sampler, &generation->sampler, logits, &token, error));
+    TRY(next_token(engine, generation, row, &token, error));
     if (generation->first_token_ns == 0)
         generation->first_token_ns = clock_now_ns();
     if (ends_answer(generation, token))
         return CENTO_OK;
-    TRY(keep_logprobs(generation, logits, token, error));
+    TRY(keep_logprobs(engine, generation, row, token, error));
     TRY(push_token(generation, token, &stopped, error));
     if (stopped)
         return CENTO_OK;
@@ -433,12 +486,15 @@ static cento_status sample(cento_generation *generation, const float *logits, bo
 
 static void sample_all(cento_engine *engine, const cascade_step *step) {
     uint64_t begin_ns = clock_now_ns();
+    cento_error error;
+    cento_status device_status = CENTO_OK;
+    if (engine->logits == NULL && step->logit_count > 0)
+        device_status = sample_on_device(engine, step, &error);
     for (uint32_t i = 0; i < step->logit_count; i++) {
         cento_generation *generation = step->logit_sequences[i]->user;
-        const float *logits = engine->logits + (size_t)i * engine->config.vocab_size;
-        cento_error error;
-        bool done;
-        cento_status status = sample(generation, logits, &done, &error);
+        bool done = false;
+        cento_status status =
+            device_status == CENTO_OK ? sample(generation, i, &done, &error) : device_status;
         if (status != CENTO_OK)
             fail(generation, status, &error);
         else if (done)

@@ -53,7 +53,7 @@ static cento_status check_request(const cento_engine *engine, const cento_reques
         return error_set(error, CENTO_INVALID_ARGUMENT, "the salt is not valid UTF-8");
     TRY(sampler_validate(&request->sampling, engine->config.vocab_size, error));
     uint32_t logprobs_max =
-        engine->config.vocab_size < SAMPLER_LOGPROBS_MAX ? engine->config.vocab_size : SAMPLER_LOGPROBS_MAX;
+        engine->config.vocab_size < SAMPLE_LOGPROBS_MAX ? engine->config.vocab_size : SAMPLE_LOGPROBS_MAX;
     if (request->logprobs > logprobs_max)
         return error_set(error, CENTO_INVALID_ARGUMENT, "logprobs is %u, expected at most %u",
                          request->logprobs, logprobs_max);

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -135,6 +136,33 @@ static cento_status allocate_seen(sampler_state *state, uint32_t vocab_size, siz
     return CENTO_OK;
 }
 
+static int by_token(const void *left, const void *right) {
+    const cento_logit_bias *a = left, *b = right;
+    return (a->token > b->token) - (a->token < b->token);
+}
+
+/* Biases of one token are added up. */
+static cento_status take_bias(sampler_state *state, const cento_sampling *sampling, cento_error *error) {
+    size_t count = sampling->logit_bias_count, kept = 0;
+    state->sampling.logit_bias = NULL;
+    state->sampling.logit_bias_count = 0;
+    if (count == 0)
+        return CENTO_OK;
+    state->bias = mem_alloc(count, sizeof *state->bias);
+    if (state->bias == NULL)
+        return error_memory(error, count * sizeof *state->bias);
+    memcpy(state->bias, sampling->logit_bias, count * sizeof *state->bias);
+    qsort(state->bias, count, sizeof *state->bias, by_token);
+    for (size_t i = 0; i < count; i++) {
+        if (kept > 0 && state->bias[kept - 1].token == state->bias[i].token)
+            state->bias[kept - 1].bias += state->bias[i].bias;
+        else
+            state->bias[kept++] = state->bias[i];
+    }
+    state->bias_count = (uint32_t)kept;
+    return CENTO_OK;
+}
+
 cento_status sampler_state_init(sampler_state *state, const cento_sampling *sampling, uint32_t vocab_size,
                                 uint64_t seed, const int32_t *prompt, size_t prompt_tokens,
                                 size_t answer_tokens_max, cento_error *error) {
@@ -142,6 +170,7 @@ cento_status sampler_state_init(sampler_state *state, const cento_sampling *samp
     uint64_t mixer = sampling->seed_set ? sampling->seed : seed;
     for (int i = 0; i < 4; i++)
         state->random[i] = splitmix64(&mixer);
+    TRY(take_bias(state, sampling, error));
     if (!has_penalty(sampling))
         return CENTO_OK;
     bool prompt_counts = sampling->repetition_penalty != 1.0f;
@@ -152,6 +181,7 @@ cento_status sampler_state_init(sampler_state *state, const cento_sampling *samp
 }
 
 void sampler_state_free(sampler_state *state) {
+    mem_free(state->bias);
     mem_free(state->seen);
     mem_free(state->slots);
     *state = (sampler_state){0};
@@ -162,19 +192,49 @@ void sampler_accept(sampler_state *state, int32_t token) {
         see(state, token)->answer_count++;
 }
 
-static void apply_penalties(const sampler_state *state, sampler_candidate *candidates) {
+static sample_change change_of_seen(const cento_sampling *sampling, const sampler_seen *seen) {
+    float subtracted = 0;
+    if (seen->answer_count > 0)
+        subtracted = sampling->presence_penalty + (float)seen->answer_count * sampling->frequency_penalty;
+    return (sample_change){seen->token, sampling->repetition_penalty, subtracted};
+}
+
+static sample_change change_of_bias(const cento_logit_bias *bias) {
+    return (sample_change){bias->token, 1, -bias->bias};
+}
+
+static void change(sample_change how, sampler_candidate *candidates) {
+    float *logit = &candidates[how.token].logit;
+    *logit = *logit > 0 ? *logit / how.divisor : *logit * how.divisor;
+    *logit -= how.subtracted;
+}
+
+static void apply_changes(const sampler_state *state, sampler_candidate *candidates) {
+    for (uint32_t i = 0; i < state->seen_count; i++)
+        change(change_of_seen(&state->sampling, &state->seen[i]), candidates);
+    for (uint32_t i = 0; i < state->bias_count; i++)
+        change(change_of_bias(&state->bias[i]), candidates);
+}
+
+uint32_t sampler_change_count(const sampler_state *state) {
+    return state->seen_count + state->bias_count;
+}
+
+void sampler_describe(sampler_state *state, uint32_t logprobs, sample_row *row, sample_change *changes) {
     const cento_sampling *sampling = &state->sampling;
-    for (uint32_t i = 0; i < state->seen_count; i++) {
-        const sampler_seen *seen = &state->seen[i];
-        float *logit = &candidates[seen->token].logit;
-        if (sampling->repetition_penalty != 1.0f)
-            *logit =
-                *logit > 0 ? *logit / sampling->repetition_penalty : *logit * sampling->repetition_penalty;
-        if (seen->answer_count > 0)
-            *logit -= sampling->presence_penalty + (float)seen->answer_count * sampling->frequency_penalty;
-    }
-    for (size_t i = 0; i < sampling->logit_bias_count; i++)
-        candidates[sampling->logit_bias[i].token].logit += sampling->logit_bias[i].bias;
+    *row = (sample_row){.temperature = sampling->temperature,
+                        .top_k = sampling->top_k,
+                        .top_p = sampling->top_p,
+                        .min_p = sampling->min_p,
+                        .penalty_count = state->seen_count,
+                        .bias_count = state->bias_count,
+                        .logprobs = logprobs};
+    if (sampling->temperature > 0)
+        row->random = random_unit(state->random);
+    for (uint32_t i = 0; i < state->seen_count; i++)
+        *changes++ = change_of_seen(sampling, &state->seen[i]);
+    for (uint32_t i = 0; i < state->bias_count; i++)
+        *changes++ = change_of_bias(&state->bias[i]);
 }
 
 /* Is a likelier than b? */
@@ -273,7 +333,7 @@ static int32_t draw(sampler *workspace, sampler_state *state, size_t count, floa
     return last;
 }
 
-static cento_status refuse_logits(uint32_t vocab_size, cento_error *error) {
+cento_status sampler_refuse(uint32_t vocab_size, cento_error *error) {
     return error_set(error, CENTO_BACKEND, "none of the %u logits is finite", vocab_size);
 }
 
@@ -288,18 +348,18 @@ static cento_status largest(const float *logits, uint32_t vocab_size, int32_t *t
         }
     }
     *token = best;
-    return best < 0 ? refuse_logits(vocab_size, error) : CENTO_OK;
+    return best < 0 ? sampler_refuse(vocab_size, error) : CENTO_OK;
 }
 
 cento_status sampler_next(sampler *workspace, sampler_state *state, const float *logits, int32_t *token,
                           cento_error *error) {
     uint32_t vocab_size = workspace->vocab_size;
-    if (state->sampling.temperature == 0 && state->seen == NULL && state->sampling.logit_bias_count == 0)
+    if (state->sampling.temperature == 0 && state->seen == NULL && state->bias_count == 0)
         return largest(logits, vocab_size, token, error);
     sampler_candidate *candidates = workspace->candidates;
     for (uint32_t i = 0; i < vocab_size; i++)
         candidates[i] = (sampler_candidate){logits[i], (int32_t)i};
-    apply_penalties(state, candidates);
+    apply_changes(state, candidates);
     /* what is not a number, or banned, cannot be drawn */
     size_t count = 0;
     size_t best = 0;
@@ -312,7 +372,7 @@ cento_status sampler_next(sampler *workspace, sampler_state *state, const float 
         count++;
     }
     if (count == 0)
-        return refuse_logits(vocab_size, error);
+        return sampler_refuse(vocab_size, error);
     if (state->sampling.temperature == 0)
         *token = candidates[best].token;
     else
@@ -320,28 +380,34 @@ cento_status sampler_next(sampler *workspace, sampler_state *state, const float 
     return CENTO_OK;
 }
 
+/* Of what is no number nothing is known but that it was not drawn. */
+static float finite_or_none(float logit) {
+    return isfinite(logit) ? logit : -INFINITY;
+}
+
 void sampler_logprobs(const float *logits, uint32_t vocab_size, int32_t chosen, uint32_t count,
                       cento_token_logprob *logprobs) {
-    assert(count <= SAMPLER_LOGPROBS_MAX && count <= vocab_size);
-    float logit_max = logits[0];
-    for (uint32_t i = 1; i < vocab_size; i++)
-        logit_max = logits[i] > logit_max ? logits[i] : logit_max;
-    double sum = exp((double)logits[0] - (double)logit_max);
-    for (uint32_t i = 1; i < vocab_size; i++)
-        sum += exp((double)logits[i] - (double)logit_max);
+    assert(count <= SAMPLE_LOGPROBS_MAX && count <= vocab_size);
+    float logit_max = -INFINITY;
+    for (uint32_t i = 0; i < vocab_size; i++)
+        logit_max = logits[i] > logit_max && logits[i] < INFINITY ? logits[i] : logit_max;
+    double sum = 0;
+    for (uint32_t i = 0; i < vocab_size; i++)
+        sum += exp((double)finite_or_none(logits[i]) - (double)logit_max);
     double log_sum = (double)logit_max + log(sum);
     /* the likeliest, kept sorted: few, so insertion is cheap */
     cento_token_logprob *top = logprobs + 1;
     uint32_t kept = 0;
     for (uint32_t i = 0; i < vocab_size && count > 0; i++) {
-        if (kept == count && !(logits[i] > top[kept - 1].logprob))
+        float logit = finite_or_none(logits[i]);
+        if (kept == count && !(logit > top[kept - 1].logprob))
             continue;
         uint32_t place = kept < count ? kept++ : kept - 1;
-        for (; place > 0 && logits[i] > top[place - 1].logprob; place--)
+        for (; place > 0 && logit > top[place - 1].logprob; place--)
             top[place] = top[place - 1];
-        top[place] = (cento_token_logprob){(int32_t)i, logits[i]};
+        top[place] = (cento_token_logprob){(int32_t)i, logit};
     }
     for (uint32_t i = 0; i < kept; i++)
         top[i].logprob = (float)((double)top[i].logprob - log_sum);
-    logprobs[0] = (cento_token_logprob){chosen, (float)((double)logits[chosen] - log_sum)};
+    logprobs[0] = (cento_token_logprob){chosen, (float)((double)finite_or_none(logits[chosen]) - log_sum)};
 }

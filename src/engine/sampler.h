@@ -14,13 +14,15 @@
  * (xoshiro256**, seeded through splitmix64), one per token drawn, so that an answer depends on seed and
  * logits alone. One workspace, sized for the vocabulary, serves all requests; what a request has of its own
  * is small, and is sized when it begins: nothing is allocated per token. One thread at a time.
+ *
+ * A backend that has `sample` takes the same steps on its device: sampler_describe says what it needs for a
+ * row, and draws the random number here, so that a seed gives the same series wherever tokens are drawn. This
+ * file is the definition; weights there are f32, so that a token may differ where rounding decides.
  */
 #ifndef CENTO_ENGINE_SAMPLER_H
 #define CENTO_ENGINE_SAMPLER_H
 
-#include "base/status.h"
-
-#define SAMPLER_LOGPROBS_MAX 20
+#include "backend/backend.h"
 
 typedef struct sampler_candidate {
     float logit;
@@ -41,7 +43,9 @@ typedef struct sampler_seen {
 
 /* One request's. */
 typedef struct sampler_state {
-    cento_sampling sampling; /* logit_bias borrowed */
+    cento_sampling sampling; /* logit_bias NULL: see `bias` */
+    cento_logit_bias *bias;  /* (bias_count), owned: what was asked for, each token once */
+    uint32_t bias_count;
     uint64_t random[4];
     sampler_seen *seen; /* (seen_capacity), owned; NULL: no penalty is on */
     uint32_t seen_count, seen_capacity;
@@ -67,8 +71,15 @@ cento_status sampler_next(sampler *workspace, sampler_state *state, const float 
 /* Counts a token as part of the answer. */
 void sampler_accept(sampler_state *state, int32_t token);
 
-/* Natural logarithms of the softmax of `logits`: `chosen` first, then the `count` likeliest
- * (count <= vocab_size and SAMPLER_LOGPROBS_MAX). */
+/* What a backend needs to draw the next token, in place of sampler_next: call one of them, once a token.
+ * changes: (sampler_change_count), written. */
+uint32_t sampler_change_count(const sampler_state *state);
+void sampler_describe(sampler_state *state, uint32_t logprobs, sample_row *row, sample_change *changes);
+/* What sampler_next says if there is nothing to draw. */
+cento_status sampler_refuse(uint32_t vocab_size, cento_error *error);
+
+/* Natural logarithms of the softmax of `logits`, of those that are finite (the others count as -inf):
+ * `chosen` first, then the `count` likeliest (count <= vocab_size and SAMPLE_LOGPROBS_MAX). */
 void sampler_logprobs(const float *logits, uint32_t vocab_size, int32_t chosen, uint32_t count,
                       cento_token_logprob *logprobs);
 

@@ -7,8 +7,8 @@
  *   x ─ rmsnorm ─ Q|K|V ─ (norm of heads) ─ K, V to pages ─ attention over plan ── output ─ + ─ x
  *   x ─ rmsnorm ─ gate|up ─ silu(gate)·up ─ down ─ + ─ x
  *
- * After the last layer only the rows whose logits are wanted go on to the norm and the output head; the
- * head's result is made a few rows at a time, since a row of it is as wide as the vocabulary.
+ * After the last layer only the rows whose logits are wanted go on to the norm and the output head. A row of
+ * its result is as wide as the vocabulary: where the host samples, it is made and read a few rows at a time.
  */
 #include "decoder.h"
 
@@ -127,6 +127,21 @@ cento_status decoder_load(const char *folder, const model_config *config, backen
 cento_status decoder_random(const model_config *config, backend *device, uint32_t tokens_max,
                             decoder **result, cento_error *error) {
     return decoder_fill(NULL, config, device, tokens_max, NULL, NULL, result, error);
+}
+
+cento_status decoder_reserve_logits(decoder *model, uint32_t rows, cento_error *error) {
+    if (rows <= model->logit_rows_max)
+        return CENTO_OK;
+    float *logits = NULL;
+    TRY(allocate(model, &logits, rows, model->config.vocab_size, error));
+    model->device->ops->release(model->device, model->logits);
+    model->logits = logits;
+    model->logit_rows_max = rows;
+    return CENTO_OK;
+}
+
+float *decoder_logits(const decoder *model) {
+    return model->logits;
 }
 
 void decoder_free(decoder *model) {
@@ -252,7 +267,8 @@ static cento_status forward_logits(decoder *model, const decoder_batch *batch, f
         uint32_t rows = count - done < model->logit_rows_max ? count - done : model->logit_rows_max;
         TRY(ops->matmul(device, model->held.head, model->residual + (size_t)done * hidden, rows, NULL, false,
                         model->logits, error));
-        TRY(ops->read(device, model->logits, rows * vocab, logits + done * vocab, error));
+        if (logits != NULL)
+            TRY(ops->read(device, model->logits, rows * vocab, logits + done * vocab, error));
         done += rows;
     }
     return CENTO_OK;
@@ -261,6 +277,10 @@ static cento_status forward_logits(decoder *model, const decoder_batch *batch, f
 cento_status decoder_forward(decoder *model, const decoder_batch *batch, backend_kv_pool *pool, float *logits,
                              cento_error *error) {
     TRY(check_batch(model, batch, error));
+    if (logits == NULL && batch->logit_row_count > model->logit_rows_max)
+        return error_set(error, CENTO_INVALID_ARGUMENT,
+                         "logits of %u rows are to stay on the device, at most %u", batch->logit_row_count,
+                         model->logit_rows_max);
     TRY(model->device->ops->embed(model->device, model->held.embedding, batch->tokens, batch->token_count,
                                   model->residual, error));
     for (uint32_t i = 0; i < model->config.layers; i++)

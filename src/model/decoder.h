@@ -21,6 +21,9 @@ cento_status decoder_load(const char *folder, const model_config *config, backen
 cento_status decoder_random(const model_config *config, backend *device, uint32_t tokens_max,
                             decoder **result, cento_error *error);
 void decoder_free(decoder *model);
+/* Room on the device for the logits of so many rows of a batch, which then are made in one go and may be left
+ * there. Before: for a few rows at a time, on their way to the host. */
+cento_status decoder_reserve_logits(decoder *model, uint32_t rows, cento_error *error);
 
 const model_config *decoder_config(const decoder *model);
 /* SHA-256 over config and weights' names, shapes and bytes' digest; part of every kv id. */
@@ -45,9 +48,11 @@ typedef struct decoder_batch {
     uint32_t logit_row_count;        /* may be 0 */
 } decoder_batch;
 
-/* logits: host memory (logit_row_count, vocab_size). On failure the KV slots of the batch are undefined, all
- * others untouched. */
+/* logits: host memory (logit_row_count, vocab_size); NULL: they stay on the device, for which there must be
+ * room (decoder_reserve_logits). On failure the KV slots of the batch are undefined, all others untouched. */
 cento_status decoder_forward(decoder *model, const decoder_batch *batch, backend_kv_pool *pool, float *logits,
                              cento_error *error);
+/* Device memory: the logits that the last decoder_forward has left there. */
+float *decoder_logits(const decoder *model);
 
 #endif

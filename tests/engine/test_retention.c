@@ -28,6 +28,16 @@ static cento_status dictate(backend *self, const float *memory, size_t count, fl
     return CENTO_OK;
 }
 
+/* The same for a device that samples. */
+static cento_status dictate_sampled(backend *self, float *logits, const sample_batch *batch,
+                                    cento_error *failure) {
+    const float certain = 1000;
+    assert_int_equal(batch->row_count, 1);
+    if (*dictated != '\0')
+        TRY(true_ops->write(self, logits + (unsigned char)*dictated++, 1, &certain, failure));
+    return true_ops->sample(self, logits, batch, failure);
+}
+
 static cento_engine *open_dictated(const cento_options *options) {
     static backend_ops ops;
     cento_engine *engine;
@@ -35,6 +45,8 @@ static cento_engine *open_dictated(const cento_options *options) {
     true_ops = engine->device->ops;
     ops = *true_ops;
     ops.read = dictate;
+    if (ops.sample != NULL)
+        ops.sample = dictate_sampled;
     engine->device->ops = &ops; /* its thread sleeps, and sees it with the first request */
     return engine;
 }
