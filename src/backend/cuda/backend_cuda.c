@@ -81,6 +81,7 @@ static void destroy(backend *base) {
         cudaStreamSynchronize(self->stream);
     products_free(self->lt);
     plan_store_free(&self->plans);
+    cuda_sampling_free(&self->sampling);
     cuda_staging_free(&self->staging);
     cuda_upload *uploads[] = {&self->ids, &self->positions, &self->slots, &self->row_ids};
     for (size_t i = 0; i < sizeof uploads / sizeof *uploads; i++)

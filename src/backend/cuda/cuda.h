@@ -67,6 +67,16 @@ typedef struct plan_store {
     uint64_t clock;
 } plan_store;
 
+/* What sampling needs from step to step. */
+typedef struct cuda_sampling {
+    char *staged; /* (staged_capacity) host: what goes up */
+    size_t staged_capacity;
+    cuda_upload input;
+    device_buffer work, result;
+    char *read; /* pinned (read_bytes): what has come down */
+    size_t read_bytes;
+} cuda_sampling;
+
 typedef struct cuda_backend {
     backend base;
     cento_dtype compute_dtype;
@@ -81,6 +91,7 @@ typedef struct cuda_backend {
     cuda_staging staging;
     cuda_upload ids, positions, slots, row_ids;
     plan_store plans;
+    cuda_sampling sampling;
     double *inv_freq; /* (turns_count) what `turns` was computed from, host */
     uint32_t turns_count;
     device_buffer turns, attention_workspace, counters_memory;
@@ -209,6 +220,11 @@ extern const backend_measure cuda_measure;
 /* bf16 or f32 pages [layer][page][K|V][kv_head][token][head_dim] of measure_fill_value. */
 cudaError_t measure_fill_pages(void *pages, bool bf16, const kv_pool_shape *shape, size_t count,
                                cudaStream_t stream);
+
+/* ---- cuda_sample.c */
+
+cento_status cuda_sample(backend *self, float *logits, const sample_batch *batch, cento_error *error);
+void cuda_sampling_free(cuda_sampling *sampling);
 
 /* ---- rows.cu: one launch each; all pointers are device memory */
 

@@ -1,0 +1,748 @@
+/*
+ * Drawing tokens from logits on the device; engine/sampler.h has the steps and the definitions, sampler.c is the
+ * reference. Two launches:
+ *
+ *   scan     a block for each slice of a row: the largest logit, the sum of the weights, and the largest logit
+ *            of each group of threads. Reads the logits once: 4 bytes × rows × vocabulary is what it must move.
+ *   finish   a block for each row. Greedy: the largest of the slices. Temperature alone: the slices' sums say in
+ *            which slice the token lies, and only that is read again. Truncated: what may be kept is collected
+ *            in shared memory (few, as a rule), sorted, and cut and drawn as on the CPU.
+ *
+ * What is collected is all that reaches a logit which certainly not too much is above of: for top-k the k-th
+ * largest of the groups' largest (k groups have one that is as large); for top-p a weight of which even the
+ * whole vocabulary would not make up the 1 - p that is left out; for min-p its own bound. If it is more than
+ * shared memory holds (flat distributions, ties), the row is searched by radix: a histogram of counts or
+ * weights over 11 bits of the order at a time, from the likeliest down.
+ *
+ * The order of a token is its logit as an integer, then its id, the lowest first: no two are equal. All sums are
+ * taken in a fixed order, or of integers (weights as multiples of 2^-44), so that a row gives the same token
+ * however often it is drawn. Weights are f32, relative to the largest logit; sums are f64.
+ */
+#include "cuda_sample.h"
+
+static const uint32_t WARP = 32, ALL_LANES = 0xFFFFFFFFu, NONE = 0xFFFFFFFFu;
+static const uint32_t SCAN_THREADS = 256, SCAN_LOADS = SAMPLE_SLICE / (4 * SCAN_THREADS);
+static const uint32_t GROUP_LANES = SCAN_THREADS / SAMPLE_GROUPS;
+static const uint32_t THREADS = 512;      /* of finish */
+static const uint32_t CANDIDATES = 4096;  /* that are sorted */
+static const uint32_t RADIX_BITS = 11, BUCKETS = 1u << RADIX_BITS;
+static const uint32_t DRAWN_TOGETHER = SAMPLE_SLICE / THREADS; /* elements of a slice that a thread has */
+#define LOG2_E 1.4426950408889634
+
+/* ------------------------------------------------------------------------------- values ----- */
+
+/* What is no finite number cannot be drawn; there is one zero. */
+static __device__ __forceinline__ float clean(float logit) {
+    return fabsf(logit) < INFINITY ? logit + 0.0f : -INFINITY;
+}
+
+/* Ordered as the floats are; 0 for what cannot be drawn. */
+static __device__ __forceinline__ uint32_t key_of(float cleaned) {
+    uint32_t bits = __float_as_uint(cleaned);
+    uint32_t key = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+    return cleaned == -INFINITY ? 0 : key;
+}
+
+static __device__ __forceinline__ float logit_of(uint32_t key) {
+    return __uint_as_float(key & 0x80000000u ? key & 0x7FFFFFFFu : ~key);
+}
+
+/* The likelier token has the larger order. */
+static __device__ __forceinline__ uint64_t order_of(float cleaned, uint32_t token) {
+    return (uint64_t)key_of(cleaned) << 32 | (0xFFFFFFFFu - token);
+}
+
+static __device__ __forceinline__ uint32_t order_token(uint64_t order) {
+    return 0xFFFFFFFFu - (uint32_t)order;
+}
+
+static __device__ __forceinline__ float order_logit(uint64_t order) {
+    return logit_of((uint32_t)(order >> 32));
+}
+
+/* Four logits from `first` on, cleaned; -inf beyond `count`. */
+template <bool WIDE>
+static __device__ __forceinline__ float4 load4(const float *logits, uint32_t first, uint32_t count) {
+    float4 four = make_float4(-INFINITY, -INFINITY, -INFINITY, -INFINITY);
+    if (WIDE) {
+        if (first < count)
+            four = *(const float4 *)(logits + first);
+    } else {
+        if (first < count)
+            four.x = logits[first];
+        if (first + 1 < count)
+            four.y = logits[first + 1];
+        if (first + 2 < count)
+            four.z = logits[first + 2];
+        if (first + 3 < count)
+            four.w = logits[first + 3];
+    }
+    return make_float4(clean(four.x), clean(four.y), clean(four.z), clean(four.w));
+}
+
+/* ---------------------------------------------------------------------- sums of a block ----- */
+
+template <typename VALUE>
+static __device__ __forceinline__ VALUE warp_sum(VALUE value) {
+    for (uint32_t distance = WARP / 2; distance > 0; distance /= 2)
+        value += __shfl_xor_sync(ALL_LANES, value, distance);
+    return value;
+}
+
+static __device__ __forceinline__ uint64_t warp_max(uint64_t value) {
+    for (uint32_t distance = WARP / 2; distance > 0; distance /= 2) {
+        uint64_t other = __shfl_xor_sync(ALL_LANES, (unsigned long long)value, distance);
+        value = other > value ? other : value;
+    }
+    return value;
+}
+
+/* Of a whole block of `THREADS`; the same bits in every thread. */
+template <typename VALUE>
+static __device__ VALUE block_sum(VALUE value) {
+    __shared__ VALUE sums[THREADS / WARP];
+    value = warp_sum(value);
+    if (threadIdx.x % WARP == 0)
+        sums[threadIdx.x / WARP] = value;
+    __syncthreads();
+    VALUE total = 0;
+    for (uint32_t i = 0; i < THREADS / WARP; i++)
+        total += sums[i];
+    __syncthreads();
+    return total;
+}
+
+/* The sum of the values of the threads before this one. */
+template <typename VALUE>
+static __device__ VALUE block_sum_before(VALUE value) {
+    __shared__ VALUE sums[THREADS / WARP];
+    VALUE through = value;
+    for (uint32_t distance = 1; distance < WARP; distance *= 2) {
+        VALUE other = __shfl_up_sync(ALL_LANES, through, distance);
+        if (threadIdx.x % WARP >= distance)
+            through += other;
+    }
+    VALUE before = __shfl_up_sync(ALL_LANES, through, 1);
+    if (threadIdx.x % WARP == 0)
+        before = 0;
+    if (threadIdx.x % WARP == WARP - 1)
+        sums[threadIdx.x / WARP] = through;
+    __syncthreads();
+    VALUE warps_before = 0;
+    for (uint32_t i = 0; i < threadIdx.x / WARP; i++)
+        warps_before += sums[i];
+    __syncthreads();
+    return warps_before + before;
+}
+
+/* ------------------------------------------------------------------------ what is changed --- */
+
+static __device__ __forceinline__ void change(sample_change how, float *row, float *saved) {
+    float logit = row[how.token];
+    *saved = logit;
+    logit = logit > 0 ? __fdiv_rn(logit, how.divisor) : __fmul_rn(logit, how.divisor);
+    row[how.token] = __fsub_rn(logit, how.subtracted); /* never fused: it is what the CPU gets */
+}
+
+static __global__ void change_kernel(sample_call call) {
+    const cuda_sample_row *asked = &call.rows[blockIdx.x];
+    float *row = call.logits + (size_t)blockIdx.x * call.vocab_size;
+    uint32_t begin = asked->change_begin, middle = begin + asked->row.penalty_count;
+    uint32_t end = middle + asked->row.bias_count;
+    for (uint32_t i = begin + threadIdx.x; i < middle; i += THREADS)
+        change(call.changes[i], row, &call.saved[i]);
+    __syncthreads();
+    for (uint32_t i = middle + threadIdx.x; i < end; i += THREADS)
+        change(call.changes[i], row, &call.saved[i]);
+}
+
+static __global__ void restore_kernel(sample_call call) {
+    const cuda_sample_row *asked = &call.rows[blockIdx.x];
+    float *row = call.logits + (size_t)blockIdx.x * call.vocab_size;
+    uint32_t begin = asked->change_begin, middle = begin + asked->row.penalty_count;
+    uint32_t end = middle + asked->row.bias_count;
+    for (uint32_t i = middle + threadIdx.x; i < end; i += THREADS)
+        row[call.changes[i].token] = call.saved[i];
+    __syncthreads();
+    for (uint32_t i = begin + threadIdx.x; i < middle; i += THREADS)
+        row[call.changes[i].token] = call.saved[i];
+}
+
+/* ------------------------------------------------------------------------------ the row ----- */
+
+/* A row as one of the two purposes sees it: a token is drawn, or logprobs are told. */
+typedef struct row_task {
+    const float *logits;
+    uint32_t vocab_size, slice_count, row;
+    float temperature;
+    uint32_t top_k;
+    float top_p, min_p;
+    double random;
+    sample_slice *slices; /* (slice_count) */
+    float *groups;        /* (slice_count, SAMPLE_GROUPS) */
+} row_task;
+
+static __device__ row_task task_of(const sample_call &call, uint32_t place) {
+    row_task task;
+    task.row = call.listed == nullptr ? place : call.listed[place];
+    const sample_row &asked = call.rows[task.row].row;
+    bool drawn = call.listed == nullptr;
+    task.logits = call.logits + (size_t)task.row * call.vocab_size;
+    task.vocab_size = call.vocab_size;
+    task.slice_count = call.slice_count;
+    task.temperature = drawn ? asked.temperature : 1.0f;
+    task.top_k = drawn ? asked.top_k : asked.logprobs;
+    task.top_p = drawn ? asked.top_p : 1.0f;
+    task.min_p = drawn ? asked.min_p : 0.0f;
+    task.random = asked.random;
+    task.slices = call.slices + (size_t)place * call.slice_count;
+    task.groups = call.groups + (size_t)place * call.slice_count * SAMPLE_GROUPS;
+    return task;
+}
+
+/* Weights are 2^((logit - largest) × this). */
+static __device__ __forceinline__ float scale_of(const row_task &task) {
+    return (float)(LOG2_E / (double)task.temperature);
+}
+
+static __device__ __forceinline__ float weight_of(float cleaned, float largest, float scale) {
+    return exp2f((cleaned - largest) * scale);
+}
+
+/* --------------------------------------------------------------------------------- scan ----- */
+
+template <bool WIDE>
+static __global__ void __launch_bounds__(SCAN_THREADS) scan_kernel(sample_call call) {
+    __shared__ uint64_t bests[SCAN_THREADS / WARP];
+    __shared__ double sums[SCAN_THREADS / WARP];
+    row_task task = task_of(call, blockIdx.y);
+    uint32_t begin = blockIdx.x * SAMPLE_SLICE, left = task.vocab_size - begin;
+    uint32_t count = left < SAMPLE_SLICE ? left : SAMPLE_SLICE, thread = threadIdx.x;
+    float4 values[SCAN_LOADS];
+#pragma unroll
+    for (uint32_t i = 0; i < SCAN_LOADS; i++)
+        values[i] = load4<WIDE>(task.logits + begin, 4 * (i * SCAN_THREADS + thread), count);
+
+    float largest = -INFINITY;
+    uint32_t token = begin;
+#pragma unroll
+    for (uint32_t i = 0; i < SCAN_LOADS; i++) {
+        float four[4] = {values[i].x, values[i].y, values[i].z, values[i].w};
+#pragma unroll
+        for (uint32_t j = 0; j < 4; j++) {
+            if (four[j] > largest) {
+                largest = four[j];
+                token = begin + 4 * (i * SCAN_THREADS + thread) + j;
+            }
+        }
+    }
+    if (task.top_k > 0) {
+        float group = largest;
+        for (uint32_t distance = 1; distance < GROUP_LANES; distance *= 2)
+            group = fmaxf(group, __shfl_xor_sync(ALL_LANES, group, distance));
+        if (thread % GROUP_LANES == 0)
+            task.groups[blockIdx.x * SAMPLE_GROUPS + thread / GROUP_LANES] = group;
+    }
+    uint64_t best = warp_max(largest == -INFINITY ? 0 : order_of(largest, token));
+    if (thread % WARP == 0)
+        bests[thread / WARP] = best;
+    __syncthreads();
+    for (uint32_t i = 0; i < SCAN_THREADS / WARP; i++)
+        best = bests[i] > best ? bests[i] : best;
+
+    double sum = 0;
+    if (task.temperature > 0 && best != 0) {
+        float scale = scale_of(task), of_all = order_logit(best), part = 0;
+#pragma unroll
+        for (uint32_t i = 0; i < SCAN_LOADS; i++)
+            part += (weight_of(values[i].x, of_all, scale) + weight_of(values[i].y, of_all, scale)) +
+                    (weight_of(values[i].z, of_all, scale) + weight_of(values[i].w, of_all, scale));
+        sum = warp_sum((double)part);
+        if (thread % WARP == 0)
+            sums[thread / WARP] = sum;
+        __syncthreads();
+        sum = 0;
+        for (uint32_t i = 0; i < SCAN_THREADS / WARP; i++)
+            sum += sums[i];
+    }
+    if (thread == 0)
+        task.slices[blockIdx.x] = sample_slice{best, sum};
+}
+
+/* -------------------------------------------------------------- finish: the slices together -- */
+
+/* What a block of finish has in common. */
+typedef struct finish_state {
+    uint64_t best;
+    double total;          /* of the row's weights */
+    double rest;           /* what the draw has left for its slice, in the slice's own weights */
+    uint32_t slice;        /* in which the draw ends */
+    uint32_t kept;         /* candidates that truncation leaves */
+    uint32_t first, last;  /* of tokens or candidates: the first at which the draw ends; the last with a weight */
+    uint32_t collected;    /* candidates, also those for which there was no room */
+    uint64_t bucket_before;
+    uint32_t bucket;
+    double kept_sum;
+    union {
+        uint64_t candidates[CANDIDATES];
+        uint32_t buckets[2][BUCKETS]; /* low and high halves of sums */
+        double slice_weights[SAMPLE_SLICES_MAX];
+    };
+} finish_state;
+
+static __device__ double exact_weight(float cleaned, float largest, const row_task &task) {
+    return exp(((double)cleaned - (double)largest) / (double)task.temperature);
+}
+
+/* best, and, where there is a temperature, total and the slice in which the draw ends. */
+static __device__ void join_slices(const row_task &task, finish_state *state) {
+    uint64_t best = 0;
+    for (uint32_t i = threadIdx.x; i < task.slice_count; i += THREADS)
+        best = task.slices[i].best > best ? task.slices[i].best : best;
+    __shared__ uint64_t bests[THREADS / WARP];
+    best = warp_max(best);
+    if (threadIdx.x % WARP == 0)
+        bests[threadIdx.x / WARP] = best;
+    __syncthreads();
+    for (uint32_t i = 0; i < THREADS / WARP; i++)
+        best = bests[i] > best ? bests[i] : best;
+    if (task.temperature > 0 && best != 0) {
+        for (uint32_t i = threadIdx.x; i < task.slice_count; i += THREADS) {
+            sample_slice slice = task.slices[i];
+            state->slice_weights[i] =
+                slice.best == 0 ? 0 : slice.sum * exact_weight(order_logit(slice.best), order_logit(best), task);
+        }
+        __syncthreads();
+        if (threadIdx.x == 0) {
+            double total = 0, before = 0, through = 0;
+            for (uint32_t i = 0; i < task.slice_count; i++)
+                total += state->slice_weights[i];
+            double target = task.random * total;
+            uint32_t chosen = 0;
+            for (uint32_t i = 0; i < task.slice_count; i++) {
+                if (!(state->slice_weights[i] > 0))
+                    continue;
+                chosen = i;
+                before = through;
+                through += state->slice_weights[i];
+                if (through > target)
+                    break;
+            }
+            state->total = total;
+            state->slice = chosen;
+            state->rest = (target - before) * (task.slices[chosen].sum / state->slice_weights[chosen]);
+        }
+    }
+    if (threadIdx.x == 0) {
+        state->best = best;
+        state->collected = 0;
+        state->kept = state->first = NONE;
+        state->last = 0;
+    }
+    __syncthreads();
+}
+
+/* By temperature alone, in the order of ids. */
+template <bool WIDE>
+static __device__ int32_t draw_plain(const row_task &task, finish_state *state) {
+    uint32_t begin = state->slice * SAMPLE_SLICE, left = task.vocab_size - begin;
+    uint32_t count = left < SAMPLE_SLICE ? left : SAMPLE_SLICE, mine = threadIdx.x * DRAWN_TOGETHER;
+    float largest = order_logit(task.slices[state->slice].best), scale = scale_of(task);
+    float weights[DRAWN_TOGETHER];
+    double sum = 0;
+#pragma unroll
+    for (uint32_t i = 0; i < DRAWN_TOGETHER; i += 4) {
+        float4 four = load4<WIDE>(task.logits + begin, mine + i, count);
+        weights[i] = weight_of(four.x, largest, scale);
+        weights[i + 1] = weight_of(four.y, largest, scale);
+        weights[i + 2] = weight_of(four.z, largest, scale);
+        weights[i + 3] = weight_of(four.w, largest, scale);
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < DRAWN_TOGETHER; i++)
+        sum += (double)weights[i];
+    double through = block_sum_before(sum);
+    uint32_t first = NONE, last = 0;
+#pragma unroll
+    for (uint32_t i = 0; i < DRAWN_TOGETHER; i++) {
+        through += (double)weights[i];
+        if (weights[i] > 0)
+            last = begin + mine + i;
+        if (through > state->rest && weights[i] > 0 && first == NONE)
+            first = begin + mine + i;
+    }
+    atomicMin(&state->first, first);
+    atomicMax(&state->last, last);
+    __syncthreads();
+    /* where rounding leaves something over, the last possible one */
+    return (int32_t)(state->first != NONE ? state->first : state->last);
+}
+
+/* -------------------------------------------------------------------- finish: candidates ---- */
+
+/* Calls visit(cleaned logit, token) for the row's tokens. */
+template <bool WIDE, typename VISIT>
+static __device__ __forceinline__ void each_token(const row_task &task, VISIT visit) {
+    const uint32_t ahead = 4; /* loads under way */
+    for (uint32_t first = 4 * threadIdx.x; first < task.vocab_size; first += 4 * THREADS * ahead) {
+        float4 values[ahead];
+#pragma unroll
+        for (uint32_t i = 0; i < ahead; i++)
+            values[i] = load4<WIDE>(task.logits, first + 4 * THREADS * i, task.vocab_size);
+#pragma unroll
+        for (uint32_t i = 0; i < ahead; i++) {
+            uint32_t token = first + 4 * THREADS * i;
+            visit(values[i].x, token);
+            visit(values[i].y, token + 1);
+            visit(values[i].z, token + 2);
+            visit(values[i].w, token + 3);
+        }
+    }
+}
+
+/* Candidates of at least this order; false: there is no room for all. */
+template <bool WIDE>
+static __device__ __noinline__ bool collect(const row_task &task, uint64_t least, finish_state *state) {
+    uint32_t key_least = (uint32_t)(least >> 32);
+    __syncthreads();
+    if (threadIdx.x == 0)
+        state->collected = 0;
+    __syncthreads();
+    each_token<WIDE>(task, [&](float cleaned, uint32_t token) {
+        if (key_of(cleaned) < key_least)
+            return;
+        uint64_t order = order_of(cleaned, token);
+        if (order < least || *(volatile uint32_t *)&state->collected > CANDIDATES)
+            return;
+        uint32_t place = atomicAdd(&state->collected, 1u);
+        if (place < CANDIDATES)
+            state->candidates[place] = order;
+    });
+    __syncthreads();
+    return state->collected <= CANDIDATES;
+}
+
+/* The likeliest first. Bitonic. */
+static __device__ __noinline__ void sort_candidates(finish_state *state, uint32_t *padded) {
+    uint32_t count = 2;
+    while (count < state->collected)
+        count *= 2;
+    for (uint32_t i = state->collected + threadIdx.x; i < count; i += THREADS)
+        state->candidates[i] = 0;
+    __syncthreads();
+    for (uint32_t run = 2; run <= count; run *= 2) {
+        for (uint32_t distance = run / 2; distance > 0; distance /= 2) {
+            for (uint32_t i = threadIdx.x; i < count / 2; i += THREADS) {
+                uint32_t low = 2 * i - (i & (distance - 1)), high = low + distance;
+                uint64_t a = state->candidates[low], b = state->candidates[high];
+                if ((a < b) == ((low & run) == 0)) {
+                    state->candidates[low] = b;
+                    state->candidates[high] = a;
+                }
+            }
+            __syncthreads();
+        }
+    }
+    *padded = count;
+}
+
+/* A logit's key that at least k tokens reach, and as a rule not many more; 1 if none is known. */
+static __device__ uint32_t key_of_groups(const row_task &task, uint32_t k, finish_state *state) {
+    const uint32_t each = 2 * CANDIDATES / THREADS;
+    uint32_t groups = task.slice_count * SAMPLE_GROUPS, keys[each], found = 0;
+    if (k > groups || groups > 2 * CANDIDATES)
+        return 1;
+#pragma unroll
+    for (uint32_t i = 0; i < each; i++) {
+        uint32_t place = i * THREADS + threadIdx.x;
+        keys[i] = place < groups ? key_of(task.groups[place]) : 0;
+    }
+    for (uint32_t bit = 0x80000000u; bit > 0; bit /= 2) {
+        uint32_t reached = 0;
+#pragma unroll
+        for (uint32_t i = 0; i < each; i++)
+            reached += keys[i] >= (found | bit);
+        if (block_sum(reached) >= k)
+            found |= bit;
+    }
+    return found > 0 ? found : 1;
+}
+
+/* The key of the least logit whose weight reaches `weight`. */
+static __device__ uint32_t key_of_weight(const row_task &task, double weight, const finish_state *state) {
+    double least = (double)order_logit(state->best) + (double)task.temperature * log(weight);
+    uint32_t key = key_of(clean(__double2float_ru(least)));
+    return key > 0 ? key : 1;
+}
+
+/* ------------------------------------------------------------------------ finish: radix ----- */
+
+/* A weight as a multiple of 2^-44. */
+static __device__ __forceinline__ uint64_t fixed_weight(float cleaned, float largest, float scale) {
+    return __float2ull_rn(weight_of(cleaned, largest, scale) * 0x1p44f);
+}
+
+/* The order of the first token, from the likeliest down, through which the count of tokens, or the sum of their
+ * fixed weights, is more than `target`; there must be one. */
+template <bool WIDE>
+static __device__ __noinline__ uint64_t search(const row_task &task, bool weights, uint64_t target, finish_state *state) {
+    float largest = order_logit(state->best), scale = scale_of(task);
+    uint64_t found = 0, before = 0;
+    uint32_t id_bits = 32 - __clz(task.vocab_size), shift = 64;
+    while (shift > 0) {
+        if (shift == 32) { /* the upper bits of ids are the same for all */
+            found |= 0xFFFFFFFFu << id_bits;
+            shift = id_bits;
+        }
+        uint32_t left = shift > 32 ? shift - 32 : shift; /* bits of the logit or of the id */
+        uint32_t bits = left < RADIX_BITS ? left : RADIX_BITS, next = shift - bits;
+        __syncthreads();
+        for (uint32_t i = threadIdx.x; i < BUCKETS; i += THREADS)
+            state->buckets[0][i] = state->buckets[1][i] = 0;
+        if (threadIdx.x == 0)
+            state->bucket = 0;
+        __syncthreads();
+        each_token<WIDE>(task, [&](float cleaned, uint32_t token) {
+            uint64_t order = order_of(cleaned, token);
+            if (cleaned == -INFINITY || (shift < 64 && (order ^ found) >> shift != 0))
+                return;
+            uint32_t bucket = (uint32_t)(order >> next) & ((1u << bits) - 1);
+            uint64_t added = weights ? fixed_weight(cleaned, largest, scale) : 1;
+            uint32_t low = (uint32_t)added, high = (uint32_t)(added >> 32);
+            if (weights) {
+                uint32_t was = atomicAdd(&state->buckets[0][bucket], low);
+                high += was + low < was;
+                if (high > 0)
+                    atomicAdd(&state->buckets[1][bucket], high);
+            } else {
+                atomicAdd(&state->buckets[0][bucket], low);
+            }
+        });
+        __syncthreads();
+        const uint32_t each = BUCKETS / THREADS;
+        uint64_t sums[each], sum = 0;
+#pragma unroll
+        for (uint32_t i = 0; i < each; i++) { /* from the likeliest down */
+            uint32_t bucket = BUCKETS - 1 - (threadIdx.x * each + i);
+            sums[i] = (uint64_t)state->buckets[1][bucket] << 32 | state->buckets[0][bucket];
+            sum += sums[i];
+        }
+        uint64_t through = before + block_sum_before((unsigned long long)sum);
+#pragma unroll
+        for (uint32_t i = 0; i < each; i++) {
+            if (through <= target && through + sums[i] > target) {
+                state->bucket = BUCKETS - 1 - (threadIdx.x * each + i);
+                state->bucket_before = through;
+            }
+            through += sums[i];
+        }
+        __syncthreads();
+        found |= (uint64_t)state->bucket << next;
+        before = state->bucket_before;
+        shift = next;
+    }
+    return found;
+}
+
+/* Of all tokens of at least this order. */
+template <bool WIDE>
+static __device__ __noinline__ uint64_t fixed_sum(const row_task &task, uint64_t least, const finish_state *state) {
+    float largest = order_logit(state->best), scale = scale_of(task);
+    unsigned long long sum = 0;
+    each_token<WIDE>(task, [&](float cleaned, uint32_t token) {
+        if (cleaned != -INFINITY && order_of(cleaned, token) >= least)
+            sum += fixed_weight(cleaned, largest, scale);
+    });
+    return block_sum(sum);
+}
+
+/* Truncation and draw without candidates. */
+template <bool WIDE>
+static __device__ __noinline__ int32_t draw_searched(const row_task &task, finish_state *state) {
+    uint64_t least = (uint64_t)1 << 32;
+    if (task.top_k > 0) {
+        uint32_t finite = 0;
+        each_token<WIDE>(task, [&](float cleaned, uint32_t) { finite += cleaned != -INFINITY; });
+        if (task.top_k < block_sum(finite))
+            least = search<WIDE>(task, false, task.top_k - 1, state);
+    }
+    if (task.top_p < 1) {
+        uint64_t enough = (uint64_t)((double)task.top_p * (double)fixed_sum<WIDE>(task, least, state));
+        uint64_t reached = search<WIDE>(task, true, enough > 0 ? enough - 1 : 0, state);
+        least = reached > least ? reached : least;
+    }
+    if (task.min_p > 0) {
+        uint64_t reached = (uint64_t)key_of_weight(task, (double)task.min_p, state) << 32;
+        least = reached > least ? reached : least;
+    }
+    uint64_t sum = fixed_sum<WIDE>(task, least, state);
+    uint64_t target = (uint64_t)(task.random * (double)sum);
+    return (int32_t)order_token(search<WIDE>(task, true, target < sum ? target : sum - 1, state));
+}
+
+/* ------------------------------------------------------------------ finish: sorted ----------- */
+
+/* Truncation and draw among sorted candidates, which are all that may be kept. */
+static __device__ int32_t draw_sorted(const row_task &task, uint32_t padded, finish_state *state) {
+    const uint32_t each_max = CANDIDATES / THREADS;
+    uint32_t each = padded > THREADS ? padded / THREADS : 1, begin = threadIdx.x * each;
+    uint32_t limit = task.top_k > 0 && task.top_k < state->collected ? task.top_k : state->collected;
+    float largest = order_logit(state->best);
+    double weights[each_max], sum = 0;
+#pragma unroll
+    for (uint32_t i = 0; i < each_max; i++) {
+        bool mine = i < each && begin + i < limit;
+        weights[i] = mine ? exact_weight(order_logit(state->candidates[begin + i]), largest, task) : 0;
+        sum += weights[i];
+    }
+    double before = block_sum_before(sum), enough = INFINITY;
+    if (task.top_p < 1) {
+        double limited = block_sum(sum);
+        enough = (double)task.top_p * (task.top_k > 0 ? limited : state->total);
+    }
+    double through = before;
+    uint32_t cut = NONE; /* the first that is not kept */
+#pragma unroll
+    for (uint32_t i = 0; i < each_max; i++) {
+        bool mine = i < each && begin + i < limit;
+        if (mine && !(through < enough && weights[i] >= (double)task.min_p) && cut == NONE)
+            cut = begin + i;
+        through += weights[i];
+    }
+    atomicMin(&state->kept, cut < limit ? cut : limit);
+    __syncthreads();
+    uint32_t kept = state->kept;
+    through = before;
+#pragma unroll
+    for (uint32_t i = 0; i < each_max; i++) {
+        through += weights[i];
+        if (i < each && begin + i + 1 == kept)
+            state->kept_sum = through;
+    }
+    __syncthreads();
+    double target = task.random * state->kept_sum;
+    uint32_t first = NONE, last = 0;
+    through = before;
+#pragma unroll
+    for (uint32_t i = 0; i < each_max; i++) {
+        through += weights[i];
+        if (i >= each || begin + i >= kept)
+            continue;
+        if (through > target && first == NONE)
+            first = begin + i;
+        if (weights[i] > 0)
+            last = begin + i;
+    }
+    atomicMin(&state->first, first);
+    atomicMax(&state->last, last);
+    __syncthreads();
+    /* where rounding leaves something over, the last possible one */
+    return (int32_t)order_token(state->candidates[state->first != NONE ? state->first : state->last]);
+}
+
+template <bool WIDE>
+static __device__ int32_t draw_truncated(const row_task &task, finish_state *state) {
+    uint32_t least = 1, padded;
+    if (task.top_k > 0) {
+        least = key_of_groups(task, task.top_k, state);
+    } else {
+        /* what weighs less could all be left out, and p still be reached; a little less, for rounding */
+        double left_out = task.top_p < 1 ? (1.0 - (double)task.top_p) * state->total / task.vocab_size : 0;
+        least = key_of_weight(task, 0.999 * fmax(left_out, (double)task.min_p), state);
+    }
+    bool room = collect<WIDE>(task, (uint64_t)least << 32, state);
+    if (!room && task.top_k > 0 && task.top_k <= CANDIDATES)
+        room = collect<WIDE>(task, search<WIDE>(task, false, task.top_k - 1, state), state);
+    if (!room)
+        return draw_searched<WIDE>(task, state);
+    sort_candidates(state, &padded);
+    return draw_sorted(task, padded, state);
+}
+
+/* ---------------------------------------------------------------------------- logprobs ------- */
+
+/* The likeliest `count` tokens stand first among the candidates; there may be fewer. */
+template <bool WIDE>
+static __device__ void find_likeliest(const row_task &task, uint32_t count, finish_state *state) {
+    uint32_t padded;
+    uint64_t least = (uint64_t)key_of_groups(task, count, state) << 32;
+    if (!collect<WIDE>(task, least, state))
+        collect<WIDE>(task, search<WIDE>(task, false, count - 1, state), state);
+    sort_candidates(state, &padded);
+}
+
+template <bool WIDE>
+static __device__ void tell_logprobs(const row_task &task, const sample_call &call, finish_state *state) {
+    cento_token_logprob *to = call.logprobs + (size_t)task.row * (1 + call.logprobs_max);
+    uint32_t count = task.top_k, place = threadIdx.x;
+    int32_t chosen = call.tokens[task.row];
+    if (state->best == 0)
+        return;
+    double log_sum = (double)order_logit(state->best) + log(state->total);
+    find_likeliest<WIDE>(task, count, state);
+    if (place < count && place < state->collected) {
+        uint64_t order = state->candidates[place];
+        to[1 + place].token = (int32_t)order_token(order);
+        to[1 + place].logprob = (float)((double)order_logit(order) - log_sum);
+    }
+    if (place != 0)
+        return;
+    to[0].token = chosen;
+    to[0].logprob = chosen < 0 ? -INFINITY : (float)((double)clean(task.logits[chosen]) - log_sum);
+    uint32_t told = state->collected; /* then those that cannot be drawn, by their ids */
+    for (uint32_t token = 0; told < count && token < task.vocab_size; token++) {
+        if (clean(task.logits[token]) != -INFINITY)
+            continue;
+        to[1 + told].token = (int32_t)token;
+        to[1 + told++].logprob = -INFINITY;
+    }
+}
+
+/* ------------------------------------------------------------------------------- finish ----- */
+
+template <bool WIDE>
+static __global__ void __launch_bounds__(THREADS) finish_kernel(sample_call call) {
+    __shared__ finish_state state;
+    row_task task = task_of(call, blockIdx.x);
+    join_slices(task, &state);
+    if (call.listed != nullptr) {
+        tell_logprobs<WIDE>(task, call, &state);
+        return;
+    }
+    int32_t token;
+    if (state.best == 0)
+        token = -1;
+    else if (task.temperature == 0)
+        token = (int32_t)order_token(state.best);
+    else if (task.top_k == 0 && task.top_p >= 1 && task.min_p <= 0)
+        token = draw_plain<WIDE>(task, &state);
+    else
+        token = draw_truncated<WIDE>(task, &state);
+    if (threadIdx.x == 0)
+        call.tokens[task.row] = token;
+}
+
+/* ----------------------------------------------------------------------------- launches ------ */
+
+extern "C" cudaError_t sample_change_logits(const sample_call *call, cudaStream_t stream) {
+    change_kernel<<<call->row_count, THREADS, 0, stream>>>(*call);
+    return cudaGetLastError();
+}
+
+extern "C" cudaError_t sample_restore_logits(const sample_call *call, cudaStream_t stream) {
+    restore_kernel<<<call->row_count, THREADS, 0, stream>>>(*call);
+    return cudaGetLastError();
+}
+
+extern "C" cudaError_t sample_rows(const sample_call *call, cudaStream_t stream) {
+    uint32_t rows = call->listed == nullptr ? call->row_count : call->listed_count;
+    dim3 slices(call->slice_count, rows);
+    if (call->vocab_size % 4 == 0 && (uintptr_t)call->logits % 16 == 0) {
+        scan_kernel<true><<<slices, SCAN_THREADS, 0, stream>>>(*call);
+        finish_kernel<true><<<rows, THREADS, 0, stream>>>(*call);
+    } else {
+        scan_kernel<false><<<slices, SCAN_THREADS, 0, stream>>>(*call);
+        finish_kernel<false><<<rows, THREADS, 0, stream>>>(*call);
+    }
+    return cudaGetLastError();
+}
