@@ -1,10 +1,9 @@
 /*
  * Bench of sampling on the GPU: one call of the backend's `sample`, by rows and options.
  *
- *   sample [vocabulary]    medians over 40 calls: µs on the device from the first copy up to the last copy down
- *                          (events), and for the caller; logits in two shapes, peaked as a trained model's and
- *                          flat as random weights give them. L2 is not cleared: with 64 rows and more the
- *                          logits do not fit.
+ *   sample [vocabulary]    medians over 40 calls, in microseconds: on the device from the first copy up to
+ * the last copy down (events), and for the caller. Logits of two shapes: peaked as a trained model's, flat as
+ * random weights give them. L2 is not cleared; the logits of 128 rows and more do not fit.
  *
  * Build: bench/cuda/build.sh, with libcento.a of build/release.
  */

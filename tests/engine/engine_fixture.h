@@ -107,6 +107,15 @@ static inline void assert_same_answer(const cento_result *a, const cento_result 
     }
 }
 
+/* Of the first row of the last step, wherever they lie; nothing is under way. */
+static inline void first_logits(cento_engine *engine, float *logits) {
+    if (engine->logits != NULL)
+        memcpy(logits, engine->logits, TINY_VOCAB * sizeof *logits);
+    else
+        ASSERT_OK(engine->device->ops->read(engine->device, decoder_logits(engine->model), TINY_VOCAB, logits,
+                                            &error));
+}
+
 typedef struct listener {
     strbuf text;
     uint32_t calls;

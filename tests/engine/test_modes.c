@@ -135,9 +135,9 @@ static const double *logits_of_view(const tiny_model *model, const view *seen) {
     return known[known_count++].logits;
 }
 
-static double reference_difference(const cento_engine *engine, const tiny_model *model,
-                                   const cento_piece *pieces, size_t piece_count,
-                                   const cento_request *request, const cento_result *result) {
+static double reference_difference(cento_engine *engine, const tiny_model *model, const cento_piece *pieces,
+                                   size_t piece_count, const cento_request *request,
+                                   const cento_result *result) {
     static prompt_twin twin;
     static view seen;
     double largest = 0;
@@ -147,8 +147,10 @@ static double reference_difference(const cento_engine *engine, const tiny_model 
     for (size_t i = 0; i + 1 < result->token_count; i++)
         put_token(&seen, (reference_token){result->tokens[i], seen.prompt_tokens + (int32_t)i, -1, 0, 0});
     const double *logits = logits_of_view(model, &seen);
+    float found[TINY_VOCAB];
+    first_logits(engine, found);
     for (int i = 0; i < TINY_VOCAB; i++)
-        largest = fmax(largest, fabs(logits[i] - (double)engine->logits[i]));
+        largest = fmax(largest, fabs(logits[i] - (double)found[i]));
     return largest;
 }
 
@@ -275,7 +277,7 @@ static void the_modes_differ_where_they_should(void **state) {
         request.anchored = i == 2 || i == 4;
         request.link_tokens = 4;
         cento_result_free(run_request_of(engine, &request));
-        memcpy(logits[i], engine->logits, sizeof logits[i]);
+        first_logits(engine, logits[i]);
         for (int j = 0; j < i; j++) {
             float largest = 0;
             for (int k = 0; k < TINY_VOCAB; k++)

@@ -237,6 +237,13 @@ static void two_sequences_in_one_batch_give_the_logits_of_each_alone(void **stat
     ASSERT_OK(decoder_forward(test.model, &batch, test.pool, logits, &error));
     memcpy(together[1], logits, vocab * sizeof *logits);
     memcpy(together[0], logits + vocab, vocab * sizeof *logits);
+    /* left on the device they are the same */
+    float *left = malloc(2 * vocab * sizeof *left);
+    ASSERT_OK(decoder_reserve_logits(test.model, FIXTURE_TOKENS_MAX + 1, &error));
+    ASSERT_OK(decoder_forward(test.model, &batch, test.pool, NULL, &error));
+    ASSERT_OK(test.device->ops->read(test.device, decoder_logits(test.model), 2 * vocab, left, &error));
+    assert_memory_equal(left, logits, 2 * vocab * sizeof *left);
+    free(left);
     free(logits);
     for (size_t i = 0; i < 2; i++)
         assert_close("batched", together[i], alone[i], vocab, 1e-5f);

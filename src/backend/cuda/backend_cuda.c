@@ -276,6 +276,7 @@ static const backend_ops cuda_ops = {
     .rmsnorm = rmsnorm,
     .silu_mul = silu_mul,
     .gather = gather,
+    .sample = cuda_sample,
     .kv_pool_create = cuda_pool_create,
     .kv_pool_free = cuda_pool_free,
     .kv_pool_bytes = kv_pool_bytes,
