@@ -130,8 +130,8 @@ typedef struct cento_options {
                                   * two share; 0: the default, 3 */
     bool enable_reuse;           /* KV is kept for later requests and shared by those at work; default true */
     bool deterministic; /* a request's logits are the same bits whatever runs beside it and whatever was
-                         * cached; costs speed where the CPU has AMX; default false: the same but for the
-                         * last bits */
+                         * cached; costs speed on a GPU and where the CPU has AMX; default false: the same
+                         * but for the last bits */
 
     /* memory */
     double chunk_page_ratio;       /* what of the pool chunks may hold for certain; 0: the default, 0.5 */

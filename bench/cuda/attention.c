@@ -10,6 +10,8 @@
  *
  *   attention schedule [NAME]        no device: how evenly the workers are loaded
  *
+ * Built with DEFINES=-DATTENTION_STAMPS, `speed` says where a launch's time goes instead.
+ *
  * Build: bench/cuda/build.sh
  */
 #include <cuda_runtime_api.h>
@@ -70,7 +72,7 @@ typedef struct step {
     unsigned char *named;
     char *kv;
     size_t layer_bytes;
-    float *device_qkv, *out, *partial_out, *partial_sums;
+    float *device_qkv, *out, *workspace;
     void *out_bf16;
     uint32_t *device_block, *arrived;
     double *turns;
@@ -112,7 +114,7 @@ static void step_plan(step *of) {
     OK(cascade_plan_build(of->plan, &of->input, error));
     OK(cascade_plan_check(of->plan, &of->input, error));
     const schedule_options wanted = {attention_mma_workers(multiprocessors), of->shape.kv_heads,
-                                     of->input.heads_per_kv};
+                                     of->input.heads_per_kv, of->shape.window};
     OK(attention_schedule_create(&of->schedule, error));
     OK(attention_schedule_build(of->schedule, &wanted, of->plan, of->input.positions, &of->block, error));
     double begin = seconds();
@@ -153,8 +155,7 @@ static void step_upload(step *of) {
     of->device_block = device_copy(of->block, header->words * 4);
     of->out = device_memory(rows * out_width(of) * sizeof(float), 0xFF);
     of->out_bf16 = device_memory(rows * out_width(of) * 2, 0xFF);
-    of->partial_out = device_memory((size_t)header->partial_count * dim * sizeof(float), 0xFF);
-    of->partial_sums = device_memory((size_t)header->partial_count * 8, 0xFF);
+    of->workspace = device_memory(schedule_workspace_bytes(header, dim), 0xFF);
     of->arrived = device_memory((size_t)header->unit_count * 4, 0);
     of->call = (attention_mma_call){
         .shape = &of->shape,
@@ -166,8 +167,7 @@ static void step_upload(step *of) {
         .rope_factor = (float)of->rope_factor,
         .kv = of->kv,
         .page_tokens = of->page_tokens,
-        .partial_out = of->partial_out,
-        .partial_sums = of->partial_sums,
+        .workspace = of->workspace,
         .arrived = of->arrived,
         .workers = header->workers,
     };
@@ -179,8 +179,7 @@ static void step_free(step *of) {
     CUDA(cudaFree(of->device_qkv));
     CUDA(cudaFree(of->out));
     CUDA(cudaFree(of->out_bf16));
-    CUDA(cudaFree(of->partial_out));
-    CUDA(cudaFree(of->partial_sums));
+    CUDA(cudaFree(of->workspace));
     CUDA(cudaFree(of->device_block));
     CUDA(cudaFree(of->arrived));
     CUDA(cudaFree(of->turns));
@@ -275,8 +274,8 @@ static double check_step(step *of, uint32_t index) {
     for (int run = 0; run < 3; run++) {
         CUDA(cudaMemset(of->out, 0xFF, count * sizeof *out));
         CUDA(cudaMemset(of->out_bf16, 0xFF, count * 2));
-        CUDA(cudaMemset(of->partial_out, 0xFF,
-                        (size_t)schedule_header_of(of->block)->partial_count * of->shape.head_dim * 4));
+        CUDA(cudaMemset(of->workspace, 0xFF,
+                        schedule_workspace_bytes(schedule_header_of(of->block), of->shape.head_dim)));
         CUDA(attention_mma_run(&of->call));
         CUDA(cudaDeviceSynchronize());
         CUDA(cudaMemcpy(run == 0 ? out : again, of->out, count * sizeof *out, cudaMemcpyDeviceToHost));
@@ -450,6 +449,115 @@ static void print_schedule(const char *name, const step *of) {
 
 static bool schedules_only;
 
+#ifdef ATTENTION_STAMPS
+/* -------------------------------------------------------------------------------- trace ---- */
+
+extern unsigned long long *attention_mma_stamps;
+
+enum { STAGES = 6 };
+static const char *const stage_names[STAGES] = {"rows", "queries", "1st block", "products", "write", "merge"};
+
+typedef struct traced_worker {
+    uint32_t worker;
+    double begin, end; /* us from the first worker's begin */
+} traced_worker;
+
+static int compare_ends(const void *a, const void *b) {
+    return compare_doubles(&((const traced_worker *)a)->end, &((const traced_worker *)b)->end);
+}
+
+static void print_worker(const step *of, const unsigned long long *stamps, const traced_worker *traced,
+                         double clock_us) {
+    const schedule_header *header = schedule_header_of(of->block);
+    const uint32_t *begin = of->block + header->work_begin;
+    const schedule_item *items = (const schedule_item *)(const void *)(of->block + header->items);
+    const unsigned long long *own = stamps + (size_t)(header->item_count + traced->worker) * 8;
+    printf("  worker %3u on SM %3llu: %.1f to %.1f us\n", traced->worker, own[4], traced->begin, traced->end);
+    for (uint32_t i = begin[traced->worker]; i < begin[traced->worker + 1]; i++) {
+        const unsigned long long *at = stamps + (size_t)i * 8;
+        printf("    head %u keys %5u-%5u tokens %3u shape %3u %s at %6.1f:", items[i].kv_head,
+               items[i].key_begin, items[i].key_end, items[i].row_count, 16u << items[i].shape,
+               items[i].partial == SCHEDULE_NONE ? "direct " : "partial",
+               traced->begin + (double)(at[0] - own[1]) / clock_us);
+        for (int stage = 0; stage < STAGES; stage++)
+            printf(" %5.2f", (double)(at[stage + 1] - at[stage]) / clock_us);
+        printf("\n");
+    }
+}
+
+/* Where the time goes, from the stamps of one launch with a cold L2. */
+static void trace(step *of) {
+    const schedule_header *header = schedule_header_of(of->block);
+    const schedule_item *items = (const schedule_item *)(const void *)(of->block + header->items);
+    size_t count = (size_t)(header->item_count + header->workers) * 8;
+    unsigned long long *stamps = calloc(count, sizeof *stamps);
+    attention_mma_stamps = device_memory(count * sizeof *stamps, 0);
+    for (uint32_t i = 0; i < 6; i++) {
+        attention_mma_call call = of->call;
+        call.kv = of->kv + i % of->layers * of->layer_bytes;
+        CUDA(attention_mma_run(&call));
+    }
+    CUDA(cudaDeviceSynchronize());
+    CUDA(cudaMemcpy(stamps, attention_mma_stamps, count * sizeof *stamps, cudaMemcpyDeviceToHost));
+    CUDA(cudaFree(attention_mma_stamps));
+    traced_worker *workers = calloc(header->workers, sizeof *workers);
+    unsigned long long first = UINT64_MAX;
+    double clock_us = 0.0;
+    uint32_t used = 0;
+    for (uint32_t w = 0; w < header->workers; w++) {
+        const unsigned long long *own = stamps + (size_t)(header->item_count + w) * 8;
+        if (own[0] == 0)
+            continue;
+        first = own[0] < first ? own[0] : first;
+        double rate = (double)(own[3] - own[1]) / ((double)(own[2] - own[0]) * 1e-3 + 1e-3);
+        clock_us = own[2] > own[0] + 5000 && rate > clock_us && rate < 2200 ? rate : clock_us;
+    }
+    clock_us = clock_us > 1000 ? clock_us : 1755;
+    for (uint32_t w = 0; w < header->workers; w++) {
+        const unsigned long long *own = stamps + (size_t)(header->item_count + w) * 8;
+        if (own[0] == 0)
+            continue;
+        double begin = (double)(own[0] - first) * 1e-3;
+        workers[used++] = (traced_worker){w, begin, begin + (double)(own[3] - own[1]) / clock_us};
+    }
+    qsort(workers, used, sizeof *workers, compare_ends);
+    printf("trace: %u workers with items, %.0f MHz; begin at most %.1f us; ends: first %.1f, median %.1f, last "
+           "%.1f\n",
+           used, clock_us, 0.0, workers[0].end, workers[used / 2].end, workers[used - 1].end);
+    for (uint32_t shape = 0; shape < 4; shape++)
+        for (int merged = 0; merged < 2; merged++) {
+            double sums[STAGES] = {0}, most[STAGES] = {0}, blocks = 0;
+            uint32_t items_of = 0;
+            for (uint32_t i = 0; i < header->item_count; i++) {
+                if (items[i].shape != shape || (items[i].partial != SCHEDULE_NONE) != merged)
+                    continue;
+                items_of++;
+                blocks += (items[i].key_end + 63) / 64 - items[i].key_begin / 64;
+                for (int stage = 0; stage < STAGES; stage++) {
+                    double us = (double)(stamps[(size_t)i * 8 + stage + 1] - stamps[(size_t)i * 8 + stage]) /
+                                clock_us;
+                    sums[stage] += us;
+                    most[stage] = us > most[stage] ? us : most[stage];
+                }
+            }
+            if (items_of == 0)
+                continue;
+            printf("  %3u rows, %s: %5u items of %5.1f blocks; us mean (most):", 16u << shape,
+                   merged ? "partial" : "direct ", items_of, blocks / items_of);
+            for (int stage = 0; stage < STAGES; stage++)
+                printf(" %s %.2f (%.2f)", stage_names[stage], sums[stage] / items_of, most[stage]);
+            printf("; %.2f a block\n", sums[3] / blocks);
+        }
+    print_worker(of, stamps, &workers[used - 1], clock_us);
+    print_worker(of, stamps, &workers[used - 2], clock_us);
+    print_worker(of, stamps, &workers[used / 2], clock_us);
+    print_worker(of, stamps, &workers[0], clock_us);
+    fflush(stdout);
+    free(workers);
+    free(stamps);
+}
+#endif
+
 static void speed_run(const speed_case *c) {
     uint32_t page_tokens = c->page_tokens, shared_pages = (c->shared + page_tokens - 1) / page_tokens;
     uint32_t own_pages = (c->own + page_tokens - 1) / page_tokens,
@@ -499,6 +607,16 @@ static void speed_run(const speed_case *c) {
     }
     step_fill(&of);
     step_upload(&of);
+#ifdef ATTENTION_STAMPS
+    printf("%s, %u/%u heads, pages of %u\n", c->name, c->heads, c->kv_heads, page_tokens);
+    trace(&of);
+    step_free(&of);
+    free(pages);
+    free(positions);
+    free(spans);
+    free(groups);
+    return;
+#endif
     double wrong = case_error(&of);
     uint32_t launches = unique < 4e8 && c->rows == 1 ? 40 : 4;
     double us = time_us(&of, launches);

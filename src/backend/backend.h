@@ -36,8 +36,8 @@ typedef struct backend_options {
     cento_dtype compute_dtype;
     uint32_t threads; /* 0: one per physical core */
     const char *isa;  /* NULL: the best this CPU has; "portable", "avx2", "avx512": for tests */
-    /* The bits of a row never depend on the batch: no library for products of many rows. Without it that
-     * holds as well, but where the machine has AMX. */
+    /* The bits of a row never depend on the batch: no library for products of many rows; on a GPU the simple
+     * attention. Without it that holds as well, but for GPUs and where the machine has AMX. */
     bool deterministic;
     double memory_share; /* of a GPU's memory that may be used in all; 0: the default, 0.9 */
     const char *note;    /* NULL, or what the description says in brackets */
@@ -172,7 +172,8 @@ typedef struct backend_ops {
     /* out (rows, heads · head_dim) = attention of the q part of qkv over what the plan lays out for the rows;
      * the plan is of this pool's pages, this batch's rows, and the shape's window or none. A row that sees no
      * key gets zeros. A row's bits depend on its keys alone: not on the other rows, on what is shared, or on
-     * the threads. */
+     * the threads (on a GPU: if `deterministic`; otherwise its last bits depend on how the step's work is cut,
+     * that is on the other rows and on what is shared, and are the same whenever the same step runs again). */
     cento_status (*attention)(backend *self, const attention_shape *shape, const rope_table *rope,
                               const float *qkv, uint32_t rows, const uint32_t *positions,
                               const cascade_plan *plan, const backend_kv_pool *pool, uint32_t layer,

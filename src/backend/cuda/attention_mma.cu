@@ -19,6 +19,11 @@
 
 #include "attention_mma.cuh"
 
+#ifdef ATTENTION_STAMPS
+extern "C" unsigned long long *attention_mma_stamps;
+unsigned long long *attention_mma_stamps; /* device: (items + workers, 8) */
+#endif
+
 namespace {
 
 constexpr int THREADS = 128, BLOCK_KEYS = SCHEDULE_BLOCK_KEYS, TILE_ROWS_MAX = 128;
@@ -28,20 +33,46 @@ constexpr uint32_t MERGE_ENTRIES = SCHEDULE_UNIT_PARTIALS_MAX;
 #endif
 constexpr float LOG2_E = 1.4426950408889634f;
 
+/* With ATTENTION_STAMPS defined each item leaves the clock at its stages, for bench/cuda (attention trace). */
+#ifdef ATTENTION_STAMPS
+#define STAMP(p, at, stage)                                                                                  \
+    do {                                                                                                     \
+        if (threadIdx.x == 0)                                                                                \
+            (p).stamps[(size_t)(at) * 8 + (stage)] = clock64();                                              \
+    } while (0)
+__device__ __forceinline__ unsigned long long global_ns(void) {
+    unsigned long long ns;
+    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(ns));
+    return ns;
+}
+#else
+#define STAMP(p, at, stage)
+#endif
+
 struct kernel_params {
+#ifdef ATTENTION_STAMPS
+    unsigned long long *stamps;
+#endif
     const uint32_t *schedule;
     const float *qkv;
     float *out;
     __nv_bfloat16 *out_bf16;
     const double *turns;
     const __nv_bfloat16 *kv;
-    float *partial_out;
-    float2 *partial_sums;
+    float *workspace;
     uint32_t *arrived;
     float scale, rope_factor; /* scale: to base 2 */
     uint32_t heads, kv_heads, group, window;
     uint32_t page_shift; /* log2 of its tokens */
 };
+
+__device__ __forceinline__ float2 *partial_sums(const kernel_params &p) {
+    return (float2 *)p.workspace;
+}
+
+__device__ __forceinline__ float *partial_out(const kernel_params &p) {
+    return p.workspace + __ldg(&((const schedule_header *)p.schedule)->partial_out);
+}
 
 template <int D> struct shared_memory {
     static constexpr int STAGES = 256 / D;
@@ -277,9 +308,9 @@ __device__ __forceinline__ void write_states_inline(const kernel_params &p, shar
         }
         uint32_t token = r / p.group;
         if (item.partial != SCHEDULE_NONE && shared.expected[token] > 1) {
-            __stcg((float4 *)(p.partial_out + (size_t)(item.partial + r) * D + column), sum);
+            __stcg((float4 *)(partial_out(p) + (size_t)(item.partial + r) * D + column), sum);
             if (column == 0)
-                __stcg(p.partial_sums + item.partial + r, make_float2(most, total));
+                __stcg(partial_sums(p) + item.partial + r, make_float2(most, total));
         } else {
             float factor = inverse(total);
             write_four(p,
@@ -309,7 +340,7 @@ __device__ __forceinline__ void merge_rows(const kernel_params &p, shared_memory
             uint32_t list = __ldg(p.schedule + header.unit_begin + shared.rows[token].unit + kv_head);
             uint32_t partial = __ldg(p.schedule + header.unit_partials + list + e) + r % p.group;
             shared.merge.partials[i] = partial;
-            shared.merge.sums[i] = __ldcg(p.partial_sums + partial);
+            shared.merge.sums[i] = __ldcg(partial_sums(p) + partial);
         }
     }
     __syncthreads();
@@ -343,7 +374,7 @@ __device__ __forceinline__ void merge_rows(const kernel_params &p, shared_memory
             for (int u = 0; u < UNROLL; u++)
                 if (first + u < expected) {
                     const float *from =
-                        p.partial_out + (size_t)shared.merge.partials[i * most + first + u] * D;
+                        partial_out(p) + (size_t)shared.merge.partials[i * most + first + u] * D;
 #pragma unroll
                     for (int q = 0; q < QUADS; q++)
                         loaded[u][q] = __ldcg((const float4 *)from + lane + 16 * q);
@@ -403,7 +434,7 @@ __device__ __noinline__ void arrive(const kernel_params &p, shared_memory<D> &sh
 /* A warp's part of a tile: MT × 16 rows, and of each block BLOCK_KEYS / WK keys. WR × WK = 4 warps. */
 template <int D, int MT, int WR, int WK>
 __device__ __forceinline__ void run_item(const kernel_params &p, shared_memory<D> &shared,
-                                         pipeline<D> &pipe) {
+                                         pipeline<D> &pipe, [[maybe_unused]] uint32_t item) {
     constexpr int KEYS = BLOCK_KEYS / WK,
                   STEP = MT == 1 ? KEYS : KEYS / WIDE_STEPS; /* of a softmax: as registers allow */
     constexpr int NT = STEP / 8, DT = D / 8, KSTEPS = D / 16;
@@ -436,6 +467,10 @@ __device__ __forceinline__ void run_item(const kernel_params &p, shared_memory<D
 #pragma unroll 1
     for (uint32_t block = key_begin / BLOCK_KEYS * BLOCK_KEYS; block < key_end; block += BLOCK_KEYS) {
         pipe.await();
+#ifdef ATTENTION_STAMPS
+        if (block == key_begin / BLOCK_KEYS * BLOCK_KEYS)
+            STAMP(p, item, 3);
+#endif
         const uint32_t keys = shared_address(shared.stage[pipe.stage][0]), values = keys + BLOCK_KEYS * D * 2;
         auto attend_keys = [&](const int step) __attribute__((always_inline)) {
             const uint32_t key_first = warp / WR * KEYS + step;
@@ -576,6 +611,7 @@ __device__ __forceinline__ void run_item(const kernel_params &p, shared_memory<D
         }
         pipe.advance(p, shared);
     }
+    STAMP(p, item, 4);
 
 #pragma unroll
     for (int m = 0; m < MT; m++)
@@ -625,31 +661,51 @@ __global__ void __launch_bounds__(THREADS, 2) attend(const __grid_constant__ ker
     if (begin == end)
         return;
 
+#ifdef ATTENTION_STAMPS
+    if (threadIdx.x == 0) {
+        p.stamps[(size_t)(header.item_count + blockIdx.x) * 8] = global_ns();
+        STAMP(p, header.item_count + blockIdx.x, 1);
+        uint32_t sm;
+        asm volatile("mov.u32 %0, %smid;" : "=r"(sm));
+        p.stamps[(size_t)(header.item_count + blockIdx.x) * 8 + 4] = sm;
+    }
+#endif
     pipeline<D> pipe;
     pipe.finder = key_finder{begin, end, 0, 0, 0, 0, 0};
     pipe.start(p, shared);
     for (uint32_t i = begin; i < end; i++) {
+        STAMP(p, i, 0);
         if (threadIdx.x < sizeof(schedule_item) / 4)
             ((uint32_t *)&shared.item)[threadIdx.x] = __ldg((const uint32_t *)(items + i) + threadIdx.x);
         __syncthreads();
         load_rows<D>(p, shared, header);
         __syncthreads();
+        STAMP(p, i, 1);
         load_queries<D>(p, shared);
         __syncthreads();
+        STAMP(p, i, 2);
         const uint32_t shape = shared.item.shape;
         if (shape == SCHEDULE_ROWS_16)
-            run_item<D, 1, 1, 4>(p, shared, pipe);
+            run_item<D, 1, 1, 4>(p, shared, pipe, i);
         else if (shape == SCHEDULE_ROWS_32)
-            run_item<D, 1, 2, 2>(p, shared, pipe);
+            run_item<D, 1, 2, 2>(p, shared, pipe, i);
         else if (shape == SCHEDULE_ROWS_64)
-            run_item<D, 1, 4, 1>(p, shared, pipe);
+            run_item<D, 1, 4, 1>(p, shared, pipe, i);
         else
-            run_item<D, 2, 4, 1>(p, shared, pipe);
+            run_item<D, 2, 4, 1>(p, shared, pipe, i);
+        STAMP(p, i, 5);
         if (shared.item.partial != SCHEDULE_NONE)
             arrive<D>(p, shared, header);
         __syncthreads();
+        STAMP(p, i, 6);
     }
     copy_wait<0>();
+#ifdef ATTENTION_STAMPS
+    if (threadIdx.x == 0) {
+        STAMP(p, header.item_count + blockIdx.x, 3);
+        p.stamps[(size_t)(header.item_count + blockIdx.x) * 8 + 2] = global_ns();
+    }
+#endif
 }
 
 template <int D> cudaError_t launch(const kernel_params &params, uint32_t workers, cudaStream_t stream) {
@@ -679,14 +735,16 @@ uint32_t attention_mma_workers(uint32_t multiprocessors) {
 
 cudaError_t attention_mma_run(const attention_mma_call *call) {
     kernel_params params = {};
+#ifdef ATTENTION_STAMPS
+    params.stamps = attention_mma_stamps;
+#endif
     params.schedule = call->schedule;
     params.qkv = call->qkv;
     params.out = call->out;
     params.out_bf16 = (__nv_bfloat16 *)call->out_bf16;
     params.turns = call->turns;
     params.kv = (const __nv_bfloat16 *)call->kv;
-    params.partial_out = call->partial_out;
-    params.partial_sums = (float2 *)call->partial_sums;
+    params.workspace = call->workspace;
     params.arrived = call->arrived;
     params.scale = call->shape->scale * LOG2_E;
     params.rope_factor = call->rope_factor;

@@ -25,8 +25,7 @@ typedef struct attention_mma_call {
     float rope_factor;            /* on cos and sin of the query */
     const void *kv;               /* the layer's pages: [page][K|V][kv_head][token][head_dim] bf16 */
     uint32_t page_tokens;
-    float *partial_out;  /* (partial_count, head_dim) of the schedule */
-    float *partial_sums; /* (partial_count, 2): maximum, total */
+    float *workspace;    /* schedule_workspace_bytes, contents undefined */
     uint32_t *arrived;   /* (unit_count) zero before and after */
     uint32_t workers; /* of the schedule: CTAs; all must fit on the device at once or not, either is right */
     cudaStream_t stream;

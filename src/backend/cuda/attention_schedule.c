@@ -268,7 +268,7 @@ static uint32_t shape_for(uint32_t packed_rows) {
 /* The keys that its rows see; false if there are none. */
 static bool tile_see(const attention_schedule *schedule, tile *of, uint32_t key_count) {
     const schedule_row *rows = schedule->rows.memory;
-    int64_t window = schedule->plan->window, begin = INT32_MAX, end = 0, full_begin = 0, full_end = key_count;
+    int64_t window = schedule->options.window, begin = INT32_MAX, end = 0, full_begin = 0, full_end = key_count;
     for (uint32_t i = of->row_begin; i < of->row_begin + of->row_count; i++) {
         int64_t seen_end = rows[i].seen_end, seen_begin = window == 0 ? 0 : seen_end - window;
         seen_begin = seen_begin < 0 ? 0 : seen_begin;
@@ -567,6 +567,7 @@ static cento_status write_block(attention_schedule *schedule, cento_error *error
         .partial_count = schedule->partial_count,
         .zero_row_count = (uint32_t)schedule->zero_rows.count,
         .unit_partials_most = schedule->unit_partials_most,
+        .partial_out = (2 * schedule->partial_count + 31) / 32 * 32,
     };
     header.work_begin = lay(&words, schedule->work_begin.count, 4);
     header.items = lay(&words, schedule->items.count, sizeof(schedule_item));

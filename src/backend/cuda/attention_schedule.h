@@ -15,6 +15,9 @@
  * A row with one partial per KV head is written directly. Else it has a merge unit for each KV head: the list
  * of its partials, folded in list order. Same plan, same schedule, same bits.
  *
+ * Partial states lie in a workspace of f32: (partial_count, 2) maximum and total, then from header.partial_out
+ * (partial_count, head_dim) outputs, not divided by the total.
+ *
  * The result is one block of 32-bit words to be copied to the device as it is. Plain C, no CUDA: engine
  * thread.
  */
@@ -81,12 +84,13 @@ typedef struct schedule_header {
     uint32_t unit_partials; /* partials of the unit's first packed row */
     uint32_t zero_rows;
     uint32_t unit_partials_most; /* of one unit */
-    uint32_t unused;
+    uint32_t partial_out; /* where outputs begin in the workspace, in floats; maxima and totals from 0 */
 } schedule_header;
 
 typedef struct schedule_options {
     uint32_t workers;
     uint32_t kv_heads, heads_per_kv; /* heads_per_kv at most 128 */
+    uint32_t window;                 /* the layer's; the plan's is the same or none */
 } schedule_options;
 
 typedef struct attention_schedule attention_schedule;
@@ -97,6 +101,11 @@ void attention_schedule_free(attention_schedule *schedule); /* NULL is allowed *
 cento_status attention_schedule_build(attention_schedule *schedule, const schedule_options *options,
                                       const cascade_plan *plan, const uint32_t *positions,
                                       const uint32_t **block, cento_error *error);
+
+/* Of the workspace for partial states. */
+static inline size_t schedule_workspace_bytes(const schedule_header *header, uint32_t head_dim) {
+    return (header->partial_out + (size_t)header->partial_count * head_dim) * sizeof(float);
+}
 
 static inline const schedule_header *schedule_header_of(const uint32_t *block) {
     return (const schedule_header *)(const void *)block;

@@ -82,6 +82,7 @@ static void destroy(backend *base) {
     products_free(self->lt);
     plan_store_free(&self->plans);
     cuda_sampling_free(&self->sampling);
+    schedule_store_free(&self->schedules);
     cuda_staging_free(&self->staging);
     cuda_upload *uploads[] = {&self->ids, &self->positions, &self->slots, &self->row_ids};
     for (size_t i = 0; i < sizeof uploads / sizeof *uploads; i++)
@@ -255,7 +256,7 @@ static uint64_t memory_budget(const backend *base) {
 
 static uint32_t plan_tile_rows(const backend *self) {
     (void)self;
-    return 64;
+    return 128;
 }
 
 static uint32_t plan_workers(const backend *self) {

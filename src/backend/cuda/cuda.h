@@ -11,6 +11,7 @@
 #ifndef CENTO_BACKEND_CUDA_CUDA_H
 #define CENTO_BACKEND_CUDA_CUDA_H
 
+#include "attention_schedule.h"
 #include "cuda_attention.h"
 
 #ifdef __cplusplus
@@ -77,6 +78,24 @@ typedef struct cuda_sampling {
     size_t read_bytes;
 } cuda_sampling;
 
+/* A plan's schedule (attention_schedule.h) for rows at these positions, a window and heads, on the device. */
+typedef struct schedule_upload {
+    uint64_t build_id; /* 0: none */
+    uint32_t window, kv_heads, heads_per_kv;
+    uint64_t used;  /* the larger, the later */
+    bool too_large; /* for the kernel that takes schedules */
+    schedule_header header;
+    device_buffer block;
+    uint32_t *positions; /* (positions_capacity) host */
+    size_t positions_capacity;
+} schedule_upload;
+
+typedef struct schedule_store {
+    attention_schedule *builder; /* made when first needed */
+    schedule_upload schedules[PLANS_HELD];
+    uint64_t clock;
+} schedule_store;
+
 typedef struct cuda_backend {
     backend base;
     cento_dtype compute_dtype;
@@ -92,9 +111,12 @@ typedef struct cuda_backend {
     cuda_upload ids, positions, slots, row_ids;
     plan_store plans;
     cuda_sampling sampling;
+    schedule_store schedules;
     double *inv_freq; /* (turns_count) what `turns` was computed from, host */
     uint32_t turns_count;
-    device_buffer turns, attention_workspace, counters_memory;
+    device_buffer turns, attention_workspace;
+    device_buffer counters_memory;  /* all zero between launches: for kernels that count arrivals */
+    uint64_t attention_generation; /* another one whenever an address that attention uses has changed */
     device_buffer copy; /* bf16 (copy_rows, width rounded up to 8) of … */
     const float *copy_of;
     uint32_t copy_rows, copy_width;
@@ -204,6 +226,31 @@ void plan_store_free(plan_store *store);
 /* Partial states of more KV heads than fit are made a few heads at a time. */
 #define ATTENTION_WORKSPACE_BYTES ((size_t)256 << 20)
 
+/*
+ * A step's attention, the same for all layers of one window: everything that has to be uploaded is. With
+ * `schedule` it is one launch whose grid and pointers stay the same from step to step, for layers of one
+ * shape and one `attention_generation`; a captured graph reads all else from the schedule's block. Else it
+ * is the simple kernel, over `plan`. Good until the next but one plan or window is prepared.
+ */
+typedef struct cuda_attention_work {
+    attention_shape shape;
+    uint32_t rows;
+    uint64_t keys_read; /* of the plan, for each KV head */
+    const double *turns;
+    float rope_factor;
+    const schedule_upload *schedule; /* NULL: the simple kernel */
+    const cuda_plan *plan;           /* NULL with a schedule */
+} cuda_attention_work;
+
+cento_status cuda_attention_prepare(cuda_backend *self, const attention_shape *shape, const rope_table *rope,
+                                    uint32_t rows, const uint32_t *positions, const cascade_plan *plan,
+                                    const backend_kv_pool *pool, cuda_attention_work *work,
+                                    cento_error *error);
+/* One layer; uploads nothing. out (rows, heads · head_dim), and its copy in bf16. */
+cento_status cuda_attention_launch(cuda_backend *self, const cuda_attention_work *work, const float *qkv,
+                                   const backend_kv_pool *pool, uint32_t layer, float *out,
+                                   cento_error *error);
+/* Both, as backend_ops.attention. */
 cento_status cuda_attention_layer(backend *self, const attention_shape *shape, const rope_table *rope,
                                   const float *qkv, uint32_t rows, const uint32_t *positions,
                                   const cascade_plan *plan, const backend_kv_pool *pool, uint32_t layer,
@@ -225,6 +272,13 @@ cudaError_t measure_fill_pages(void *pages, bool bf16, const kv_pool_shape *shap
 
 cento_status cuda_sample(backend *self, float *logits, const sample_batch *batch, cento_error *error);
 void cuda_sampling_free(cuda_sampling *sampling);
+
+/* ---- cuda_schedule.c */
+
+/* The plan's schedule on the device; too_large: there is none that the kernel takes. */
+cento_status cuda_schedule_get(cuda_backend *self, const attention_shape *shape, const cascade_plan *plan,
+                               const uint32_t *positions, const schedule_upload **result, cento_error *error);
+void schedule_store_free(schedule_store *store);
 
 /* ---- rows.cu: one launch each; all pointers are device memory */
 

@@ -1,7 +1,7 @@
 /*
- * cuda_attention: attention on the GPU over what a plan lays out, and the plan as it lies on the device. The
- * boundary between the backend (backend_cuda.c), the plan's upload (cuda_plan.c) and the kernels: a simple
- * one for every shape (attention_simple.cu). A fast one (attention_mma.h) is not called by the backend yet.
+ * cuda_attention: the simple attention on the GPU (attention_simple.cu), for every shape, and the plan as it
+ * lies on the device for it. The boundary between the backend (cuda_attention.c), the plan's upload
+ * (cuda_plan.c) and the kernel. What the fast one takes is in attention_schedule.h and attention_mma.h.
  *
  * A step's plan is one block: `cuda_plan_header`, then the tables it names by byte offset, in one copy to an
  * address that stays. A kernel that takes the block's address alone and reads counts and offsets from the
@@ -106,13 +106,9 @@ typedef struct cuda_attention_call {
     float rope_factor;   /* on cos and sin of the query */
     const void *kv;      /* the layer's pages: [page][K|V][kv_head][token][head_dim] */
     bool kv_bf16;        /* else f32 */
-    uint32_t pages, page_tokens;
-    void *workspace; /* 256-byte aligned; contents undefined, but for the counters */
+    uint32_t page_tokens;
+    void *workspace; /* 256-byte aligned; contents undefined */
     size_t workspace_bytes;
-    uint32_t
-        *counters; /* (counter_count) all zero before and after a call: for kernels that count arrivals */
-    uint32_t counter_count;
-    int device_major, device_minor, multiprocessors;
     cudaStream_t stream;
 } cuda_attention_call;
 

@@ -1,0 +1,111 @@
+/*
+ * A plan's schedule on the device. Two are held (layers with and without a window), each built once per step
+ * and found again by every layer. The block goes over in one copy to an address that stays, unless it has to
+ * grow; so do the workspace for partial states and the counters that a schedule needs.
+ */
+#include <string.h>
+
+#include "attention_mma.h"
+#include "base/mem.h"
+#include "cuda.h"
+
+enum { BLOCK_BYTES_MIN = 256 << 10 };
+
+/* As device_buffer_reserve; a captured graph that uses the buffer learns of another address. */
+static cento_status reserve(cuda_backend *self, device_buffer *buffer, size_t bytes, const char *purpose,
+                            cento_error *error) {
+    const void *before = buffer->memory;
+    TRY(device_buffer_reserve(self, buffer, bytes, purpose, error));
+    self->attention_generation += buffer->memory != before;
+    return CENTO_OK;
+}
+
+static cento_status reserve_counters(cuda_backend *self, uint32_t count, cento_error *error) {
+    device_buffer *counters = &self->counters_memory;
+    size_t before = counters->bytes;
+    TRY(reserve(self, counters, count * sizeof(uint32_t), "counters", error));
+    if (counters->bytes != before)
+        CUDA_TRY(cudaMemsetAsync(counters->memory, 0, counters->bytes, self->stream), error);
+    return CENTO_OK;
+}
+
+static cento_status upload(cuda_backend *self, const attention_shape *shape, const cascade_plan *plan,
+                           const uint32_t *positions, schedule_upload *held, cento_error *error) {
+    schedule_store *store = &self->schedules;
+    const schedule_options options = {
+        .workers = attention_mma_workers((uint32_t)self->multiprocessors),
+        .kv_heads = shape->kv_heads,
+        .heads_per_kv = shape->heads / shape->kv_heads,
+        .window = shape->window,
+    };
+    const uint32_t *block = NULL;
+    if (store->builder == NULL)
+        TRY(attention_schedule_create(&store->builder, error));
+    cento_status status =
+        attention_schedule_build(store->builder, &options, plan, positions, &block, error);
+    held->too_large = status == CENTO_UNSUPPORTED;
+    if (status != CENTO_OK)
+        return held->too_large ? CENTO_OK : status;
+    held->header = *schedule_header_of(block);
+    size_t bytes = held->header.words * sizeof *block;
+    TRY(reserve(self, &held->block, bytes < BLOCK_BYTES_MIN ? BLOCK_BYTES_MIN : bytes, "a step's schedule",
+                error));
+    TRY(reserve_counters(self, held->header.unit_count, error));
+    status =
+        reserve(self, &self->attention_workspace, schedule_workspace_bytes(&held->header, shape->head_dim),
+                "partial states of attention", error);
+    held->too_large = status == CENTO_OUT_OF_MEMORY; /* the simple kernel does with what there is */
+    if (status != CENTO_OK)
+        return held->too_large ? CENTO_OK : status;
+    return cuda_stage(self, held->block.memory, block, bytes, error);
+}
+
+static cento_status hold_positions(schedule_upload *held, const uint32_t *positions, uint32_t rows,
+                                   cento_error *error) {
+    if (!mem_grow((void **)&held->positions, &held->positions_capacity, rows, sizeof *positions))
+        return error_memory(error, rows * sizeof *positions);
+    memcpy(held->positions, positions, rows * sizeof *positions);
+    return CENTO_OK;
+}
+
+static bool holds(const schedule_upload *held, const attention_shape *shape, const cascade_plan *plan,
+                  const uint32_t *positions) {
+    return held->build_id != 0 && held->build_id == plan->build_id && held->window == shape->window &&
+           held->kv_heads == shape->kv_heads && held->heads_per_kv == shape->heads / shape->kv_heads &&
+           memcmp(held->positions, positions, plan->row_count * sizeof *positions) == 0;
+}
+
+cento_status cuda_schedule_get(cuda_backend *self, const attention_shape *shape, const cascade_plan *plan,
+                               const uint32_t *positions, const schedule_upload **result,
+                               cento_error *error) {
+    schedule_store *store = &self->schedules;
+    schedule_upload *chosen = &store->schedules[0];
+    for (int i = 0; i < PLANS_HELD; i++) {
+        schedule_upload *held = &store->schedules[i];
+        if (holds(held, shape, plan, positions)) {
+            held->used = ++store->clock;
+            *result = held;
+            return CENTO_OK;
+        }
+        chosen = held->used < chosen->used ? held : chosen;
+    }
+    chosen->build_id = 0;
+    TRY(hold_positions(chosen, positions, plan->row_count, error));
+    TRY(upload(self, shape, plan, positions, chosen, error));
+    chosen->build_id = plan->build_id;
+    chosen->window = shape->window;
+    chosen->kv_heads = shape->kv_heads;
+    chosen->heads_per_kv = shape->heads / shape->kv_heads;
+    chosen->used = ++store->clock;
+    *result = chosen;
+    return CENTO_OK;
+}
+
+void schedule_store_free(schedule_store *store) {
+    for (int i = 0; i < PLANS_HELD; i++) {
+        device_buffer_free(&store->schedules[i].block);
+        mem_free(store->schedules[i].positions);
+    }
+    attention_schedule_free(store->builder);
+    *store = (schedule_store){0};
+}
