@@ -47,6 +47,7 @@
 
 static uint32_t multiprocessors;
 static double copy_gb_s;
+static bool schedules_only; /* no device */
 
 static double seconds(void) {
     struct timespec now;
@@ -100,6 +101,10 @@ static void *device_copy(const void *from, size_t bytes) {
     return memory;
 }
 
+static uint32_t worker_count(uint32_t head_dim) {
+    return schedules_only ? 2 * multiprocessors : attention_mma_workers(head_dim, multiprocessors);
+}
+
 static void step_plan(step *of) {
     const plan_options options = {
         .levels_max = of->levels,
@@ -113,7 +118,7 @@ static void step_plan(step *of) {
     OK(cascade_plan_create(&options, &of->plan, error));
     OK(cascade_plan_build(of->plan, &of->input, error));
     OK(cascade_plan_check(of->plan, &of->input, error));
-    const schedule_options wanted = {attention_mma_workers(multiprocessors), of->shape.kv_heads,
+    const schedule_options wanted = {worker_count(of->shape.head_dim), of->shape.kv_heads,
                                      of->input.heads_per_kv, of->shape.window};
     OK(attention_schedule_create(&of->schedule, error));
     OK(attention_schedule_build(of->schedule, &wanted, of->plan, of->input.positions, &of->block, error));
@@ -447,15 +452,14 @@ static void print_schedule(const char *name, const step *of) {
            header->unit_partials_most);
 }
 
-static bool schedules_only;
-
 #ifdef ATTENTION_STAMPS
 /* -------------------------------------------------------------------------------- trace ---- */
 
 extern unsigned long long *attention_mma_stamps;
 
 enum { STAGES = 6 };
-static const char *const stage_names[STAGES] = {"rows", "queries", "1st block", "products", "write", "merge"};
+static const char *const stage_names[STAGES] = {"rows",     "queries", "1st block",
+                                                "products", "write",   "arrive"};
 
 typedef struct traced_worker {
     uint32_t worker;
@@ -472,7 +476,8 @@ static void print_worker(const step *of, const unsigned long long *stamps, const
     const uint32_t *begin = of->block + header->work_begin;
     const schedule_item *items = (const schedule_item *)(const void *)(of->block + header->items);
     const unsigned long long *own = stamps + (size_t)(header->item_count + traced->worker) * 8;
-    printf("  worker %3u on SM %3llu: %.1f to %.1f us\n", traced->worker, own[4], traced->begin, traced->end);
+    printf("  worker %3u on SM %3llu: %.1f to %.1f us, merges from %.1f\n", traced->worker, own[4],
+           traced->begin, traced->end, traced->begin + (double)(own[5] - own[1]) / clock_us);
     for (uint32_t i = begin[traced->worker]; i < begin[traced->worker + 1]; i++) {
         const unsigned long long *at = stamps + (size_t)i * 8;
         printf("    head %u keys %5u-%5u tokens %3u shape %3u %s at %6.1f:", items[i].kv_head,
@@ -521,9 +526,17 @@ static void trace(step *of) {
         workers[used++] = (traced_worker){w, begin, begin + (double)(own[3] - own[1]) / clock_us};
     }
     qsort(workers, used, sizeof *workers, compare_ends);
-    printf("trace: %u workers with items, %.0f MHz; begin at most %.1f us; ends: first %.1f, median %.1f, last "
-           "%.1f\n",
-           used, clock_us, 0.0, workers[0].end, workers[used / 2].end, workers[used - 1].end);
+    double items_end = 0.0, late = 0.0;
+    for (uint32_t w = 0; w < used; w++) {
+        const unsigned long long *own = stamps + (size_t)(header->item_count + workers[w].worker) * 8;
+        double end = workers[w].begin + (double)(own[5] - own[1]) / clock_us;
+        items_end = end > items_end ? end : items_end;
+        late = workers[w].begin > late ? workers[w].begin : late;
+    }
+    printf(
+        "trace: %u workers, %.0f MHz; the last begins at %.1f us, ends its items at %.1f; ends: first %.1f, "
+        "median %.1f, last %.1f\n",
+        used, clock_us, late, items_end, workers[0].end, workers[used / 2].end, workers[used - 1].end);
     for (uint32_t shape = 0; shape < 4; shape++)
         for (int merged = 0; merged < 2; merged++) {
             double sums[STAGES] = {0}, most[STAGES] = {0}, blocks = 0;

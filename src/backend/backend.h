@@ -172,8 +172,9 @@ typedef struct backend_ops {
     /* out (rows, heads · head_dim) = attention of the q part of qkv over what the plan lays out for the rows;
      * the plan is of this pool's pages, this batch's rows, and the shape's window or none. A row that sees no
      * key gets zeros. A row's bits depend on its keys alone: not on the other rows, on what is shared, or on
-     * the threads (on a GPU: if `deterministic`; otherwise its last bits depend on how the step's work is cut,
-     * that is on the other rows and on what is shared, and are the same whenever the same step runs again). */
+     * the threads (on a GPU: if `deterministic`; otherwise its last bits depend on how the step's work is
+     * cut, that is on the other rows and on what is shared, and are the same whenever the same step runs
+     * again). */
     cento_status (*attention)(backend *self, const attention_shape *shape, const rope_table *rope,
                               const float *qkv, uint32_t rows, const uint32_t *positions,
                               const cascade_plan *plan, const backend_kv_pool *pool, uint32_t layer,

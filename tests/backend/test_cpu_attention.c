@@ -1,8 +1,9 @@
 /*
  * Promises of the CPU backend's KV pages and attention, for every instruction set this CPU has: against dense
  * f64 attention over random steps (random_step.h), with NaN in every slot that no group's spans name and in
- * every output before; bit for bit the same at every level of sharing, on any number of threads, and alone. On
- * a GPU that holds for deterministic backends; what others may run instead is as near to f64 as bf16 lets it.
+ * every output before; bit for bit the same at every level of sharing, on any number of threads, and alone.
+ * On a GPU that holds for deterministic backends; what others may run instead is as near to f64 as bf16 lets
+ * it.
  */
 #include "plan_fixture.h"
 

@@ -9,8 +9,9 @@
  *   16 rows: 4 along the keys    32: 2 along rows, 2 along keys    64: 4 along rows    128: 4 of 32 rows
  *
  * Warps along the keys keep states of their own, folded in shared memory at the end. A tile whose rows have
- * one item each is written directly; else its state goes to the workspace, and who arrives last at a row
- * folds the row's partials in list order. Every row is rounded once, at the end.
+ * one item each is written directly; else its state goes to the workspace, and its arrival is counted. When a
+ * CTA has done its items it waits for rows that are dealt out to it, and folds their partials in list order:
+ * therefore the launch is cooperative. Every row is rounded once, at the end.
  *
  * Bytes: each key once per tile of rows (2 · head_dim · 2), Q and out once per item. Operations: 4 · head_dim
  * per row and key. Reached: docs/performance.md.
@@ -27,18 +28,19 @@ unsigned long long *attention_mma_stamps; /* device: (items + workers, 8) */
 namespace {
 
 constexpr int THREADS = 128, BLOCK_KEYS = SCHEDULE_BLOCK_KEYS, TILE_ROWS_MAX = 128;
-constexpr uint32_t MERGE_ENTRIES = SCHEDULE_UNIT_PARTIALS_MAX;
+constexpr uint32_t WARPS = THREADS / 32;
 #ifndef WIDE_STEPS
 #define WIDE_STEPS 2
 #endif
 constexpr float LOG2_E = 1.4426950408889634f;
 
-/* With ATTENTION_STAMPS defined each item leaves the clock at its stages, for bench/cuda (attention trace). */
+/* With ATTENTION_STAMPS defined each item leaves the clock at its stages, for bench/cuda (attention trace).
+ */
 #ifdef ATTENTION_STAMPS
 #define STAMP(p, at, stage)                                                                                  \
     do {                                                                                                     \
         if (threadIdx.x == 0)                                                                                \
-            (p).stamps[(size_t)(at) * 8 + (stage)] = clock64();                                              \
+            (p).stamps[(size_t)(at)*8 + (stage)] = clock64();                                                \
     } while (0)
 __device__ __forceinline__ unsigned long long global_ns(void) {
     unsigned long long ns;
@@ -79,20 +81,13 @@ template <int D> struct shared_memory {
     __nv_bfloat16 stage[STAGES][2][BLOCK_KEYS * D]; /* K, V; 16-byte chunks swizzled by the key's low bits */
     union {
         __nv_bfloat16 query[TILE_ROWS_MAX * D]; /* swizzled likewise */
-        float fold[4][16 * D];                  /* 16 rows of each warp, on their way out */
-        struct {
-            float2 sums[MERGE_ENTRIES];
-            uint32_t partials[MERGE_ENTRIES];
-        } merge;
+        float fold[WARPS][16 * D];              /* 16 rows of each warp, on their way out */
     };
     schedule_item item;               /* at hand */
     uint32_t key_rows[2][BLOCK_KEYS]; /* where the keys of the next blocks lie, in rows of D; NONE: nowhere */
     schedule_row rows[TILE_ROWS_MAX];
-    uint32_t expected[TILE_ROWS_MAX]; /* partials of the row's unit; 1: none but this */
-    int32_t seen_end[TILE_ROWS_MAX];  /* by packed row */
-    float2 warp_sums[4][16];
-    uint32_t ready[TILE_ROWS_MAX];
-    uint32_t ready_count, ready_partials; /* the most of a ready row's */
+    int32_t seen_end[TILE_ROWS_MAX]; /* by packed row */
+    float2 warp_sums[WARPS][16];
 };
 
 /* ------------------------------------------------------------------------------ loading ------ */
@@ -197,24 +192,15 @@ template <int D> struct pipeline {
 
 /* ------------------------------------------------------------------------------ queries ------ */
 
-/* Rows of the tile: which, and how many partials each has. */
+/* Rows of the tile. */
 template <int D>
 __device__ __noinline__ void load_rows(const kernel_params &p, shared_memory<D> &shared,
                                        const schedule_header &header) {
     const schedule_item &item = shared.item;
     for (uint32_t r = threadIdx.x; r < item.row_count; r += THREADS) {
         uint4 loaded = __ldg((const uint4 *)(p.schedule + header.rows) + item.row_begin + r);
-        schedule_row row = {loaded.x, (int32_t)loaded.y, (int32_t)loaded.z, loaded.w};
-        uint32_t expected = 1;
-        if (item.partial != SCHEDULE_NONE) {
-            const uint32_t *begin = p.schedule + header.unit_begin + row.unit + item.kv_head;
-            expected = __ldg(begin + 1) - __ldg(begin);
-        }
-        shared.rows[r] = row;
-        shared.expected[r] = expected;
+        shared.rows[r] = schedule_row{loaded.x, (int32_t)loaded.y, (int32_t)loaded.z, loaded.w};
     }
-    if (threadIdx.x == 0)
-        shared.ready_count = shared.ready_partials = 0;
 }
 
 /* Rotated, scaled to base 2, in bf16; rows beyond the tile's are zeros. */
@@ -276,6 +262,13 @@ __device__ __forceinline__ void write_four(const kernel_params &p, size_t at, fl
             make_uint2(pack_bf16(values.x, values.y), pack_bf16(values.z, values.w));
 }
 
+__device__ __forceinline__ void write_two(const kernel_params &p, size_t at, float x, float y) {
+    if (p.out != nullptr)
+        *(float2 *)(p.out + at) = make_float2(x, y);
+    if (p.out_bf16 != nullptr)
+        *(uint32_t *)(p.out_bf16 + at) = pack_bf16(x, y);
+}
+
 /* What the warps left in shared.fold and warp_sums: 16 rows of each of warps_rows, of warps_keys states each,
  * to out or to the workspace. Row i of warp w is packed row w · stride + first + i. */
 template <int D>
@@ -306,15 +299,15 @@ __device__ __forceinline__ void write_states_inline(const kernel_params &p, shar
             sum.z += weight * state.z;
             sum.w += weight * state.w;
         }
-        uint32_t token = r / p.group;
-        if (item.partial != SCHEDULE_NONE && shared.expected[token] > 1) {
+        if (item.partial != SCHEDULE_NONE) {
             __stcg((float4 *)(partial_out(p) + (size_t)(item.partial + r) * D + column), sum);
             if (column == 0)
                 __stcg(partial_sums(p) + item.partial + r, make_float2(most, total));
         } else {
             float factor = inverse(total);
             write_four(p,
-                       out_index(p, shared.rows[token].row, item.kv_head * p.group + r % p.group, D) + column,
+                       out_index(p, shared.rows[r / p.group].row, item.kv_head * p.group + r % p.group, D) +
+                           column,
                        make_float4(sum.x * factor, sum.y * factor, sum.z * factor, sum.w * factor));
         }
     }
@@ -327,114 +320,161 @@ __device__ __noinline__ void write_states(const kernel_params &p, shared_memory<
     write_states_inline<D>(p, shared, warps_rows, warps_keys, stride, first);
 }
 
-/* Merges packed rows [begin, begin + count) of the ready ones, whose partials fit into shared.merge at `most`
- * each. */
-template <int D>
-__device__ __forceinline__ void merge_rows(const kernel_params &p, shared_memory<D> &shared,
-                                           const schedule_header &header, uint32_t kv_head, uint32_t begin,
-                                           uint32_t count, uint32_t most) {
-    constexpr int QUADS = D / 64, UNROLL = 8; /* quads of a lane; half a warp has a row */
-    for (uint32_t i = threadIdx.x; i < count * most; i += THREADS) {
-        uint32_t r = begin + i / most, e = i % most, token = shared.ready[r / p.group];
-        if (e < shared.expected[token]) {
-            uint32_t list = __ldg(p.schedule + header.unit_begin + shared.rows[token].unit + kv_head);
-            uint32_t partial = __ldg(p.schedule + header.unit_partials + list + e) + r % p.group;
-            shared.merge.partials[i] = partial;
-            shared.merge.sums[i] = __ldcg(partial_sums(p) + partial);
-        }
-    }
-    __syncthreads();
-    for (uint32_t i = threadIdx.x; i < count; i += THREADS) {
-        uint32_t expected = shared.expected[shared.ready[(begin + i) / p.group]];
-        float2 *sums = shared.merge.sums + i * most;
-        float largest = -INFINITY, total = 0.0f;
-        for (uint32_t e = 0; e < expected; e++)
-            largest = fmaxf(largest, sums[e].x);
-        largest = largest == -INFINITY ? 0.0f : largest;
-        for (uint32_t e = 0; e < expected; e++) {
-            sums[e].x = exp2_fast(sums[e].x - largest);
-            total += sums[e].x * sums[e].y;
-        }
-        float factor = inverse(total);
-        for (uint32_t e = 0; e < expected; e++)
-            sums[e].x *= factor;
-    }
-    __syncthreads();
-    const uint32_t lane = threadIdx.x % 16;
-    for (uint32_t i = threadIdx.x / 16; i < count; i += THREADS / 16) {
-        uint32_t g = (begin + i) % p.group, token = shared.ready[(begin + i) / p.group];
-        uint32_t expected = shared.expected[token];
-        float4 sum[QUADS];
-#pragma unroll
-        for (int q = 0; q < QUADS; q++)
-            sum[q] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        for (uint32_t first = 0; first < expected; first += UNROLL) {
-            float4 loaded[UNROLL][QUADS];
-#pragma unroll
-            for (int u = 0; u < UNROLL; u++)
-                if (first + u < expected) {
-                    const float *from =
-                        partial_out(p) + (size_t)shared.merge.partials[i * most + first + u] * D;
-#pragma unroll
-                    for (int q = 0; q < QUADS; q++)
-                        loaded[u][q] = __ldcg((const float4 *)from + lane + 16 * q);
-                }
-#pragma unroll
-            for (int u = 0; u < UNROLL; u++)
-                if (first + u < expected) {
-                    float weight = shared.merge.sums[i * most + first + u].x;
-#pragma unroll
-                    for (int q = 0; q < QUADS; q++) {
-                        sum[q].x += weight * loaded[u][q].x;
-                        sum[q].y += weight * loaded[u][q].y;
-                        sum[q].z += weight * loaded[u][q].z;
-                        sum[q].w += weight * loaded[u][q].w;
-                    }
-                }
-        }
-        size_t at = out_index(p, shared.rows[token].row, kv_head * p.group + g, D);
-#pragma unroll
-        for (int q = 0; q < QUADS; q++)
-            write_four(p, at + 4 * (lane + 16 * q), sum[q]);
-    }
-    __syncthreads();
+/* The item's partials are written: counts its arrival at each row. Nobody waits for that. */
+template <int D> __device__ __forceinline__ void arrive(const kernel_params &p, shared_memory<D> &shared) {
+    const schedule_item &item = shared.item;
+    for (uint32_t r = threadIdx.x; r < item.row_count; r += THREADS)
+        arrive_at(p.arrived + shared.rows[r].unit + item.kv_head);
 }
 
-/* The item's partials are written: counts its arrival at each row, and merges rows at which it is the last.
- */
-template <int D>
-__device__ __noinline__ void arrive(const kernel_params &p, shared_memory<D> &shared,
-                                    const schedule_header &header) {
-    const schedule_item &item = shared.item;
-    __threadfence();
-    __syncthreads();
-    for (uint32_t r = threadIdx.x; r < item.row_count; r += THREADS) {
-        uint32_t expected = shared.expected[r];
-        if (expected < 2)
-            continue;
-        uint32_t *arrived = p.arrived + shared.rows[r].unit + item.kv_head;
-        if (atomicAdd(arrived, 1) + 1 == expected) {
-            *arrived = 0;
-            shared.ready[atomicAdd(&shared.ready_count, 1)] = r;
-            atomicMax(&shared.ready_partials, expected);
+/* -------------------------------------------------------------------------------- merging ---- */
+
+/* A row's partial states folded: a warp has D / 32 neighbouring values a lane. */
+template <int D> struct merged_row {
+    static constexpr int VALUES = D / 32;
+    float largest, total, sum[VALUES];
+
+    __device__ __forceinline__ void clear(void) {
+        largest = -INFINITY;
+        total = 0.0f;
+#pragma unroll
+        for (int i = 0; i < VALUES; i++)
+            sum[i] = 0.0f;
+    }
+
+    __device__ __forceinline__ void grow(float to) {
+        float factor = exp2_fast(largest - to); /* to is finite */
+        largest = to;
+        total *= factor;
+#pragma unroll
+        for (int i = 0; i < VALUES; i++)
+            sum[i] *= factor;
+    }
+
+    /* Partials list[0 … count), at most 32, which this lane's is `mine` of; they are loaded 8 at a time. */
+    __device__ __forceinline__ void fold(const kernel_params &p, uint32_t mine, uint32_t count) {
+        constexpr uint32_t AT_ONCE = 8;
+        const uint32_t lane = threadIdx.x % 32;
+        const float *values = partial_out(p) + lane * VALUES;
+        float2 sums = make_float2(-INFINITY, 0.0f);
+        if (lane < count)
+            sums = __ldcg(partial_sums(p) + mine);
+        float weight = 0.0f;
+#pragma unroll 1
+        for (uint32_t first = 0; first < count; first += AT_ONCE) {
+            float loaded[AT_ONCE][VALUES];
+#pragma unroll
+            for (uint32_t u = 0; u < AT_ONCE; u++) {
+                uint32_t partial = __shfl_sync(~0u, mine, (first + u) % 32);
+                if (first + u < count)
+                    load_values(loaded[u], values + (size_t)partial * D);
+            }
+            if (first == 0) { /* only now: the loads above are under way */
+                float most = sums.x;
+#pragma unroll
+                for (int distance = 16; distance > 0; distance /= 2)
+                    most = fmaxf(most, __shfl_xor_sync(~0u, most, distance));
+                if (most > largest)
+                    grow(most);
+                weight = largest == -INFINITY ? 0.0f : exp2_fast(sums.x - largest);
+                float added = weight * sums.y;
+#pragma unroll
+                for (int distance = 16; distance > 0; distance /= 2)
+                    added += __shfl_xor_sync(~0u, added, distance);
+                total += added;
+            }
+#pragma unroll
+            for (uint32_t u = 0; u < AT_ONCE; u++) {
+                float by = __shfl_sync(~0u, weight, (first + u) % 32);
+                if (first + u < count) {
+#pragma unroll
+                    for (int i = 0; i < VALUES; i++)
+                        sum[i] += by * loaded[u][i];
+                }
+            }
         }
     }
-    __syncthreads();
-    uint32_t count = shared.ready_count * p.group, most = shared.ready_partials;
-    if (count == 0)
-        return;
-    __threadfence();
-    uint32_t step = MERGE_ENTRIES / most;
-    for (uint32_t begin = 0; begin < count; begin += step)
-        merge_rows<D>(p, shared, header, item.kv_head, begin, min(count - begin, step), most);
+
+    static __device__ __forceinline__ void load_values(float (&to)[VALUES], const float *from) {
+        if constexpr (VALUES == 4)
+            *(float4 *)to = __ldcg((const float4 *)from);
+        else
+            *(float2 *)to = __ldcg((const float2 *)from);
+    }
+};
+
+/* Every row with several partials, when they have arrived: `ways` warps of a CTA have one, each a part of its
+ * list. Rows are dealt out evenly, whoever computed them. All CTAs are on the device, so what is waited for
+ * comes. The last to have read a unit's counter leaves it zero. */
+template <int D> __device__ __noinline__ void merge_rows(const kernel_params &p, shared_memory<D> &shared) {
+    constexpr int VALUES = merged_row<D>::VALUES;
+    const schedule_header &header = *(const schedule_header *)p.schedule;
+    const uint32_t rows = header.unit_count * p.group, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const uint32_t ways = rows <= gridDim.x ? WARPS : 1, part = ways == 1 ? 0 : warp;
+    const uint32_t step = gridDim.x * (WARPS / ways);
+    for (uint32_t at = blockIdx.x + (ways == 1 ? warp * gridDim.x : 0); at < rows; at += step) {
+        const uint32_t unit = at / p.group, head_of_group = at % p.group;
+        const uint32_t list = __ldg(p.schedule + header.unit_begin + unit),
+                       count = __ldg(p.schedule + header.unit_begin + unit + 1) - list;
+        const uint32_t begin = count * part / ways, end = count * (part + 1) / ways;
+        const uint32_t *partials = p.schedule + header.unit_partials + list;
+        uint32_t mine = begin + lane < end ? __ldg(partials + begin + lane) + head_of_group : 0;
+        const uint2 target = __ldg((const uint2 *)(p.schedule + header.unit_rows) + unit);
+        if (lane == 0)
+            await_arrivals(p.arrived + unit, count);
+        __syncwarp();
+        merged_row<D> row;
+        row.clear();
+        for (uint32_t first = begin; first < end; first += 32) {
+            if (first > begin)
+                mine = first + lane < end ? __ldg(partials + first + lane) + head_of_group : 0;
+            row.fold(p, mine, min(end - first, 32u));
+        }
+        if (lane == 0)
+            leave(p.arrived + unit, count + p.group * ways - 1);
+        if (ways > 1) {
+            if (lane == 0)
+                shared.warp_sums[warp][0] = make_float2(row.largest, row.total);
+#pragma unroll
+            for (int i = 0; i < VALUES; i++)
+                shared.fold[warp][lane * VALUES + i] = row.sum[i];
+            __syncthreads();
+            if (warp == 0) {
+                row.clear();
+                for (uint32_t w = 0; w < ways; w++) {
+                    float2 sums = shared.warp_sums[w][0];
+                    if (sums.x == -INFINITY)
+                        continue;
+                    if (sums.x > row.largest)
+                        row.grow(sums.x);
+                    float weight = exp2_fast(sums.x - row.largest);
+                    row.total += weight * sums.y;
+#pragma unroll
+                    for (int i = 0; i < VALUES; i++)
+                        row.sum[i] += weight * shared.fold[w][lane * VALUES + i];
+                }
+            }
+            __syncthreads();
+            if (warp > 0)
+                continue;
+        }
+        float factor = inverse(row.total);
+        size_t to = out_index(p, target.x, target.y * p.group + head_of_group, D) + lane * VALUES;
+        if constexpr (VALUES == 4)
+            write_four(p, to,
+                       make_float4(row.sum[0] * factor, row.sum[1] * factor, row.sum[2] * factor,
+                                   row.sum[3] * factor));
+        else
+            write_two(p, to, row.sum[0] * factor, row.sum[1] * factor);
+    }
 }
 
 /* -------------------------------------------------------------------------------- tiles ------ */
 
 /* A warp's part of a tile: MT × 16 rows, and of each block BLOCK_KEYS / WK keys. WR × WK = 4 warps. */
 template <int D, int MT, int WR, int WK>
-__device__ __forceinline__ void run_item(const kernel_params &p, shared_memory<D> &shared,
-                                         pipeline<D> &pipe, [[maybe_unused]] uint32_t item) {
+__device__ __forceinline__ void run_item(const kernel_params &p, shared_memory<D> &shared, pipeline<D> &pipe,
+                                         [[maybe_unused]] uint32_t item) {
     constexpr int KEYS = BLOCK_KEYS / WK,
                   STEP = MT == 1 ? KEYS : KEYS / WIDE_STEPS; /* of a softmax: as registers allow */
     constexpr int NT = STEP / 8, DT = D / 8, KSTEPS = D / 16;
@@ -653,14 +693,9 @@ __global__ void __launch_bounds__(THREADS, 2) attend(const __grid_constant__ ker
         for (uint32_t i = threadIdx.x; i < p.heads * D / 4; i += THREADS)
             write_four(p, out_index(p, row, 0, D) + 4 * i, make_float4(0.0f, 0.0f, 0.0f, 0.0f));
     }
-    if (blockIdx.x >= header.workers)
-        return;
     const schedule_item *items = (const schedule_item *)(p.schedule + header.items);
     const uint32_t begin = __ldg(p.schedule + header.work_begin + blockIdx.x);
     const uint32_t end = __ldg(p.schedule + header.work_begin + blockIdx.x + 1);
-    if (begin == end)
-        return;
-
 #ifdef ATTENTION_STAMPS
     if (threadIdx.x == 0) {
         p.stamps[(size_t)(header.item_count + blockIdx.x) * 8] = global_ns();
@@ -694,12 +729,15 @@ __global__ void __launch_bounds__(THREADS, 2) attend(const __grid_constant__ ker
         else
             run_item<D, 2, 4, 1>(p, shared, pipe, i);
         STAMP(p, i, 5);
+        __syncthreads();
         if (shared.item.partial != SCHEDULE_NONE)
-            arrive<D>(p, shared, header);
+            arrive<D>(p, shared);
         __syncthreads();
         STAMP(p, i, 6);
     }
     copy_wait<0>();
+    STAMP(p, header.item_count + blockIdx.x, 5);
+    merge_rows<D>(p, shared);
 #ifdef ATTENTION_STAMPS
     if (threadIdx.x == 0) {
         STAMP(p, header.item_count + blockIdx.x, 3);
@@ -708,29 +746,53 @@ __global__ void __launch_bounds__(THREADS, 2) attend(const __grid_constant__ ker
 #endif
 }
 
-template <int D> cudaError_t launch(const kernel_params &params, uint32_t workers, cudaStream_t stream) {
+template <int D> cudaError_t prepare(void) {
     cudaError_t failed = cudaFuncSetAttribute(attend<D>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                               (int)sizeof(shared_memory<D>));
     if (failed != cudaSuccess)
         return failed;
-    failed = cudaFuncSetAttribute(attend<D>, cudaFuncAttributePreferredSharedMemoryCarveout,
-                                  cudaSharedmemCarveoutMaxShared);
-    if (failed != cudaSuccess)
-        return failed;
-    attend<D><<<workers, THREADS, sizeof(shared_memory<D>), stream>>>(params);
-    return cudaGetLastError();
+    return cudaFuncSetAttribute(attend<D>, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                cudaSharedmemCarveoutMaxShared);
+}
+
+template <int D> cudaError_t resident(int *per_multiprocessor) {
+    cudaError_t failed = prepare<D>();
+    return failed != cudaSuccess ? failed
+                                 : cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+                                       per_multiprocessor, attend<D>, THREADS, sizeof(shared_memory<D>));
+}
+
+/* Cooperative: all CTAs are on the device at once, or it fails. */
+template <int D> cudaError_t launch(const kernel_params &params, uint32_t workers, cudaStream_t stream) {
+    cudaLaunchAttribute together = {};
+    together.id = cudaLaunchAttributeCooperative;
+    together.val.cooperative = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3(workers);
+    config.blockDim = dim3(THREADS);
+    config.dynamicSmemBytes = sizeof(shared_memory<D>);
+    config.stream = stream;
+    config.attrs = &together;
+    config.numAttrs = 1;
+    return cudaLaunchKernelEx(&config, attend<D>, params);
 }
 
 } // namespace
 
-bool attention_mma_takes(const attention_shape *shape, uint32_t page_tokens, int device_major) {
-    return device_major >= 8 && (shape->head_dim == 64 || shape->head_dim == 128) && page_tokens > 0 &&
+bool attention_mma_takes(const attention_shape *shape, uint32_t page_tokens) {
+    return (shape->head_dim == 64 || shape->head_dim == 128) && page_tokens > 0 &&
            (page_tokens & (page_tokens - 1)) == 0 && shape->kv_heads > 0 &&
            shape->heads / shape->kv_heads <= TILE_ROWS_MAX;
 }
 
-uint32_t attention_mma_workers(uint32_t multiprocessors) {
-    return 2 * multiprocessors;
+uint32_t attention_mma_workers(uint32_t head_dim, uint32_t multiprocessors) {
+    int count = 0;
+    cudaError_t failed = head_dim == 64 ? resident<64>(&count) : resident<128>(&count);
+    if (failed != cudaSuccess) {
+        cudaGetLastError();
+        return 0;
+    }
+    return (uint32_t)count * multiprocessors;
 }
 
 cudaError_t attention_mma_run(const attention_mma_call *call) {

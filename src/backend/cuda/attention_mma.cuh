@@ -59,4 +59,25 @@ static __device__ __forceinline__ float exp2_fast(float x) {
     return y;
 }
 
+/* Counts up, after everything that this CTA wrote before its last barrier. */
+static __device__ __forceinline__ void arrive_at(uint32_t *counter) {
+    asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory");
+}
+
+/* Until so many have arrived: then what they wrote before is seen. */
+static __device__ __forceinline__ void await_arrivals(const uint32_t *counter, uint32_t expected) {
+    uint32_t arrived;
+    for (;;) {
+        asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(arrived) : "l"(counter) : "memory");
+        if (arrived >= expected)
+            break;
+        __nanosleep(20);
+    }
+}
+
+/* Counts up too, and from `last` to zero. */
+static __device__ __forceinline__ void leave(uint32_t *counter, uint32_t last) {
+    asm volatile("red.relaxed.gpu.global.inc.u32 [%0], %1;" ::"l"(counter), "r"(last) : "memory");
+}
+
 #endif

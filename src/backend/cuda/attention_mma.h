@@ -25,14 +25,16 @@ typedef struct attention_mma_call {
     float rope_factor;            /* on cos and sin of the query */
     const void *kv;               /* the layer's pages: [page][K|V][kv_head][token][head_dim] bf16 */
     uint32_t page_tokens;
-    float *workspace;    /* schedule_workspace_bytes, contents undefined */
-    uint32_t *arrived;   /* (unit_count) zero before and after */
-    uint32_t workers; /* of the schedule: CTAs; all must fit on the device at once or not, either is right */
+    float *workspace;  /* schedule_workspace_bytes, contents undefined */
+    uint32_t *arrived; /* (unit_count) zero before and after */
+    uint32_t workers;  /* of the schedule: CTAs, all on the device at once, at most attention_mma_workers */
     cudaStream_t stream;
 } attention_mma_call;
 
-bool attention_mma_takes(const attention_shape *shape, uint32_t page_tokens, int device_major);
-uint32_t attention_mma_workers(uint32_t multiprocessors);
+bool attention_mma_takes(const attention_shape *shape, uint32_t page_tokens);
+/* CTAs that the current device holds at once; 0: the kernel does not run there. To be called before the first
+ * launch. */
+uint32_t attention_mma_workers(uint32_t head_dim, uint32_t multiprocessors);
 cudaError_t attention_mma_run(const attention_mma_call *call);
 
 #ifdef __cplusplus

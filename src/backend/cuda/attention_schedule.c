@@ -25,6 +25,24 @@ static const float shape_cost[] = {1.0f, 1.0f, 1.15f, 1.7f};
 static const uint32_t shape_rows[] = {16, 32, 64, 128};
 static const uint32_t shape_piece_blocks[] = {2, 4, 6, 12};
 
+#ifdef SCHEDULE_TUNE
+#include <stdlib.h>
+#undef SHARED_FILL
+#undef ITEM_OVERHEAD
+static double tune(const char *name, double otherwise) {
+    const char *value = getenv(name);
+    return value == NULL ? otherwise : atof(value);
+}
+#define SHARED_FILL   tune("FILL", 0.8)
+#define ITEM_OVERHEAD tune("OVERHEAD", 0.6)
+#define PIECE(shape)                                                                                         \
+    ((uint32_t)tune((const char *[]){"P16", "P32", "P64", "P128"}[shape], shape_piece_blocks[shape]))
+#define COST(shape) tune((const char *[]){"C16", "C32", "C64", "C128"}[shape], shape_cost[shape])
+#else
+#define PIECE(shape) shape_piece_blocks[shape]
+#define COST(shape)  (double)shape_cost[shape]
+#endif
+
 /* A growing array of items of one size. */
 typedef struct table {
     void *memory;
@@ -47,9 +65,11 @@ typedef struct tile {
     bool merged;
 } tile;
 
+enum { TABLES = 17 };
+
 struct attention_schedule {
     table segments, rows, page_ids, streams, tiles, items, item_tiles, work_begin;
-    table view_tasks, row_counts, row_units, unit_begin, unit_partials, zero_rows, order;
+    table view_tasks, row_counts, row_units, unit_begin, unit_partials, unit_rows, zero_rows, order;
     table block;
     schedule_options options;
     const cascade_plan *plan;
@@ -81,10 +101,10 @@ cento_status attention_schedule_create(attention_schedule **result, cento_error 
 }
 
 static table *const *tables_of(attention_schedule *s, table *tables[], size_t *count) {
-    table *const all[] = {&s->segments,      &s->rows,       &s->page_ids,   &s->streams,
-                          &s->tiles,         &s->items,      &s->item_tiles, &s->work_begin,
-                          &s->view_tasks,    &s->row_counts, &s->row_units,  &s->unit_begin,
-                          &s->unit_partials, &s->zero_rows,  &s->order,      &s->block};
+    table *const all[] = {&s->segments,  &s->rows,       &s->page_ids,      &s->streams,    &s->tiles,
+                          &s->items,     &s->item_tiles, &s->work_begin,    &s->view_tasks, &s->row_counts,
+                          &s->row_units, &s->unit_begin, &s->unit_partials, &s->unit_rows,  &s->zero_rows,
+                          &s->order,     &s->block};
     *count = sizeof all / sizeof *all;
     memcpy(tables, all, sizeof all);
     return tables;
@@ -93,7 +113,7 @@ static table *const *tables_of(attention_schedule *s, table *tables[], size_t *c
 void attention_schedule_free(attention_schedule *schedule) {
     if (schedule == NULL)
         return;
-    table *tables[16];
+    table *tables[TABLES];
     size_t count;
     tables_of(schedule, tables, &count);
     for (size_t i = 0; i < count; i++)
@@ -268,7 +288,8 @@ static uint32_t shape_for(uint32_t packed_rows) {
 /* The keys that its rows see; false if there are none. */
 static bool tile_see(const attention_schedule *schedule, tile *of, uint32_t key_count) {
     const schedule_row *rows = schedule->rows.memory;
-    int64_t window = schedule->options.window, begin = INT32_MAX, end = 0, full_begin = 0, full_end = key_count;
+    int64_t window = schedule->options.window, begin = INT32_MAX, end = 0, full_begin = 0,
+            full_end = key_count;
     for (uint32_t i = of->row_begin; i < of->row_begin + of->row_count; i++) {
         int64_t seen_end = rows[i].seen_end, seen_begin = window == 0 ? 0 : seen_end - window;
         seen_begin = seen_begin < 0 ? 0 : seen_begin;
@@ -310,7 +331,7 @@ static uint32_t tile_blocks(const tile *of) {
 }
 
 static double tile_cost(const tile *of) {
-    return ITEM_OVERHEAD + (double)tile_blocks(of) * shape_cost[of->shape];
+    return ITEM_OVERHEAD + (double)tile_blocks(of) * COST(of->shape);
 }
 
 static cento_status add_item(attention_schedule *schedule, uint32_t tile_index, uint32_t kv_head,
@@ -356,8 +377,8 @@ typedef struct pour {
 static cento_status pour_tile(attention_schedule *schedule, pour *at, const double *shares,
                               uint32_t tile_index, uint32_t kv_head, cento_error *error) {
     const tile *of = (const tile *)schedule->tiles.memory + tile_index;
-    uint32_t blocks = tile_blocks(of), begin = 0, least = shape_piece_blocks[of->shape];
-    double cost = shape_cost[of->shape];
+    uint32_t blocks = tile_blocks(of), begin = 0, least = PIECE(of->shape);
+    double cost = COST(of->shape);
     while (begin < blocks) {
         uint32_t left = blocks - begin, taken = left;
         bool last_worker = at->worker + 1 == schedule->options.workers;
@@ -421,7 +442,7 @@ static cento_status sort_items(attention_schedule *schedule, cento_error *error)
 
 static double item_cost(const schedule_item *item) {
     uint32_t blocks = (item->key_end - 1) / SCHEDULE_BLOCK_KEYS - item->key_begin / SCHEDULE_BLOCK_KEYS + 1;
-    return ITEM_OVERHEAD + blocks * (double)shape_cost[item->shape];
+    return ITEM_OVERHEAD + blocks * COST(item->shape);
 }
 
 /* Shared tiles first, up to `first` for each worker, then the others up to `share`. */
@@ -484,7 +505,7 @@ static cento_status cut_items(attention_schedule *schedule, cento_error *error) 
 
 static cento_status find_units(attention_schedule *schedule, cento_error *error) {
     uint32_t heads = schedule->options.kv_heads, group = schedule->options.heads_per_kv;
-    uint32_t row_count = schedule->plan->row_count, *counts, *units, *begin, *partials;
+    uint32_t row_count = schedule->plan->row_count, *counts, *units, *begin, *partials, *unit_rows;
     ADD(counts, row_counts, (size_t)row_count * heads);
     ADD(units, row_units, row_count);
     memset(counts, 0, (size_t)row_count * heads * sizeof *counts);
@@ -511,13 +532,18 @@ static cento_status find_units(attention_schedule *schedule, cento_error *error)
         }
     }
     ADD(begin, unit_begin, schedule->unit_count + 1);
+    ADD(unit_rows, unit_rows, 2 * (size_t)schedule->unit_count);
     uint32_t total = 0;
     for (uint32_t row = 0; row < row_count; row++) {
         uint32_t seen = 0;
         for (uint32_t head = 0; head < heads; head++) {
             seen += counts[(size_t)row * heads + head];
-            if (units[row] != NONE) /* units are numbered in another order than rows: counts first */
-                begin[units[row] + head] = counts[(size_t)row * heads + head];
+            if (units[row] == NONE)
+                continue;
+            uint32_t unit = units[row] + head; /* numbered in another order than rows: counts first */
+            begin[unit] = counts[(size_t)row * heads + head];
+            unit_rows[2 * unit] = row;
+            unit_rows[2 * unit + 1] = head;
         }
         if (seen == 0) {
             uint32_t *zero;
@@ -576,6 +602,7 @@ static cento_status write_block(attention_schedule *schedule, cento_error *error
     header.page_ids = lay(&words, schedule->page_ids.count, 4);
     header.unit_begin = lay(&words, schedule->unit_begin.count, 4);
     header.unit_partials = lay(&words, schedule->unit_partials.count, 4);
+    header.unit_rows = lay(&words, schedule->unit_rows.count, 4);
     header.zero_rows = lay(&words, schedule->zero_rows.count, 4);
     header.words = words;
     uint32_t *block;
@@ -597,6 +624,7 @@ static cento_status write_block(attention_schedule *schedule, cento_error *error
         {header.page_ids, &schedule->page_ids, 4},
         {header.unit_begin, &schedule->unit_begin, 4},
         {header.unit_partials, &schedule->unit_partials, 4},
+        {header.unit_rows, &schedule->unit_rows, 4},
         {header.zero_rows, &schedule->zero_rows, 4},
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
@@ -613,7 +641,7 @@ cento_status attention_schedule_build(attention_schedule *schedule, const schedu
         return error_set(error, CENTO_INVALID_ARGUMENT,
                          "a schedule for %u workers, %u KV heads of %u query heads", options->workers,
                          options->kv_heads, options->heads_per_kv);
-    table *tables[16];
+    table *tables[TABLES];
     size_t count;
     tables_of(schedule, tables, &count);
     for (size_t i = 0; i < count; i++)

@@ -9,14 +9,14 @@
  *
  * Streams are cut into tiles of 16, 32, 64 or 128 packed rows (token × query head of the group), and tiles
  * along the keys, so that every worker gets about the same cost. What several rows of different groups share
- * goes first and fills no worker: a row's last state is then mostly one of its own, and the merges, which
- * whoever arrives last at a row does, are spread over all workers.
+ * goes first. When a worker has done its items it merges its part of the rows, whoever computed their states.
  *
- * A row with one partial per KV head is written directly. Else it has a merge unit for each KV head: the list
- * of its partials, folded in list order. Same plan, same schedule, same bits.
+ * A row with one partial per KV head is written directly, unless another row of its tile has more. Else it
+ * has a merge unit for each KV head: the list of its partials, folded in list order when all have arrived.
+ * Same plan, same schedule, same bits.
  *
- * Partial states lie in a workspace of f32: (partial_count, 2) maximum and total, then from header.partial_out
- * (partial_count, head_dim) outputs, not divided by the total.
+ * Partial states lie in a workspace of f32: (partial_count, 2) maximum and total, then from
+ * header.partial_out (partial_count, head_dim) outputs, not divided by the total.
  *
  * The result is one block of 32-bit words to be copied to the device as it is. Plain C, no CUDA: engine
  * thread.
@@ -84,6 +84,8 @@ typedef struct schedule_header {
     uint32_t unit_partials; /* partials of the unit's first packed row */
     uint32_t zero_rows;
     uint32_t unit_partials_most; /* of one unit */
+    uint32_t unit_rows;          /* (unit_count) row of the batch and KV head */
+    uint32_t unused[3];
     uint32_t partial_out; /* where outputs begin in the workspace, in floats; maxima and totals from 0 */
 } schedule_header;
 

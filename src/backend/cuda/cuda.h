@@ -91,7 +91,8 @@ typedef struct schedule_upload {
 } schedule_upload;
 
 typedef struct schedule_store {
-    attention_schedule *builder; /* made when first needed */
+    attention_schedule *builder;        /* made when first needed */
+    uint32_t workers, workers_head_dim; /* the kernel's, for heads of this size */
     schedule_upload schedules[PLANS_HELD];
     uint64_t clock;
 } schedule_store;
@@ -115,9 +116,9 @@ typedef struct cuda_backend {
     double *inv_freq; /* (turns_count) what `turns` was computed from, host */
     uint32_t turns_count;
     device_buffer turns, attention_workspace;
-    device_buffer counters_memory;  /* all zero between launches: for kernels that count arrivals */
+    device_buffer counters_memory; /* all zero between launches: for kernels that count arrivals */
     uint64_t attention_generation; /* another one whenever an address that attention uses has changed */
-    device_buffer copy; /* bf16 (copy_rows, width rounded up to 8) of … */
+    device_buffer copy;            /* bf16 (copy_rows, width rounded up to 8) of … */
     const float *copy_of;
     uint32_t copy_rows, copy_width;
     backend_counters counters;

@@ -15,7 +15,7 @@
 static bool takes_schedules(const cuda_backend *self, const attention_shape *shape,
                             const backend_kv_pool *pool) {
     return !self->deterministic && self->compute_dtype == CENTO_DTYPE_BF16 && pool->bf16 &&
-           attention_mma_takes(shape, pool->shape.page_tokens, self->major);
+           attention_mma_takes(shape, pool->shape.page_tokens);
 }
 
 cento_status cuda_attention_prepare(cuda_backend *self, const attention_shape *shape, const rope_table *rope,

@@ -29,20 +29,31 @@ static cento_status reserve_counters(cuda_backend *self, uint32_t count, cento_e
     return CENTO_OK;
 }
 
+static uint32_t workers_for(cuda_backend *self, uint32_t head_dim) {
+    schedule_store *store = &self->schedules;
+    if (store->workers_head_dim != head_dim) {
+        store->workers = attention_mma_workers(head_dim, (uint32_t)self->multiprocessors);
+        store->workers_head_dim = head_dim;
+    }
+    return store->workers;
+}
+
 static cento_status upload(cuda_backend *self, const attention_shape *shape, const cascade_plan *plan,
                            const uint32_t *positions, schedule_upload *held, cento_error *error) {
     schedule_store *store = &self->schedules;
     const schedule_options options = {
-        .workers = attention_mma_workers((uint32_t)self->multiprocessors),
+        .workers = workers_for(self, shape->head_dim),
         .kv_heads = shape->kv_heads,
         .heads_per_kv = shape->heads / shape->kv_heads,
         .window = shape->window,
     };
     const uint32_t *block = NULL;
+    held->too_large = options.workers == 0;
+    if (held->too_large)
+        return CENTO_OK;
     if (store->builder == NULL)
         TRY(attention_schedule_create(&store->builder, error));
-    cento_status status =
-        attention_schedule_build(store->builder, &options, plan, positions, &block, error);
+    cento_status status = attention_schedule_build(store->builder, &options, plan, positions, &block, error);
     held->too_large = status == CENTO_UNSUPPORTED;
     if (status != CENTO_OK)
         return held->too_large ? CENTO_OK : status;
