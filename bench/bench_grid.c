@@ -437,10 +437,10 @@ static cento_status run_cases(const bench_grid_options *options, backend *device
         status = run_case(options, device, copy_bytes_s, &cases->cases[done], list, &wrong, error);
     }
     if (status == CENTO_OK) {
-        *report = json_pack("{s:s, s:s, s:f, s:I, s:I, s:O}", "device", device->ops->describe(device),
+        *report = json_pack("{s:s, s:s, s:f, s:f, s:I, s:I, s:O}", "device", device->ops->describe(device),
                             "kv_dtype", options->kv_dtype == CENTO_DTYPE_BF16 ? "bf16" : "f32", "copy_gb_s",
-                            copy_bytes_s * 1e-9, "cases_left_out", (json_int_t)(cases->count - done), "wrong",
-                            (json_int_t)wrong, "cases", list);
+                            copy_bytes_s * 1e-9, "seconds", clock_ms_since(begin_ns) * 1e-3, "cases_left_out",
+                            (json_int_t)(cases->count - done), "wrong", (json_int_t)wrong, "cases", list);
         if (*report == NULL)
             status = error_set(error, CENTO_INTERNAL, "a figure is not a number");
     }

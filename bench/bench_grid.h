@@ -28,9 +28,9 @@ typedef struct bench_grid_options {
     void *user;
 } bench_grid_options;
 
-/* *report, a new reference: {"device", "kv_dtype", "copy_gb_s", "cases_left_out", "wrong": how many cases,
- * "cases": [{"name", "family", "heads", "kv_heads", "head_dim", "page_tokens", "sequences", "rows",
- * "unique_bytes", "layers", "calls", "recorded", "tasks", "us", "us_unshared", "speedup_vs_unshared",
+/* *report, a new reference: {"device", "kv_dtype", "copy_gb_s", "seconds", "cases_left_out", "wrong": how
+ * many cases, "cases": [{"name", "family", "heads", "kv_heads", "head_dim", "page_tokens", "sequences",
+ * "rows", "unique_bytes", "layers", "calls", "recorded", "tasks", "us", "us_unshared", "speedup_vs_unshared",
  * "floor_us", "share_of_copy", "tflop_s", "error"}]}; us_unshared and the speedup are left out with
  * shared_only. */
 cento_status bench_grid(const bench_grid_options *options, json_t **report, cento_error *error);
