@@ -110,8 +110,10 @@ typedef struct cento_options {
     const char *model_path; /* a Hugging Face folder (config.json, *.safetensors, tokenizer.json, …) */
     const char
         *device; /* "cpu", "cuda", "cuda:N" (the Nth GPU), or "auto": a GPU if one serves, else the CPU */
-    cento_dtype compute_dtype;   /* of the matrix products */
-    cento_kv_dtype kv_dtype;     /* of what the pages hold */
+    const char *attention;     /* "auto": cento's own kernels; "flashinfer": FlashInfer's, on a GPU, in builds
+                                * that     have them */
+    cento_dtype compute_dtype; /* of the matrix products */
+    cento_kv_dtype kv_dtype;   /* of what the pages hold */
     uint32_t context_tokens_max; /* longest prompt + answer; 0: the model's own limit, at most 8192 */
     uint64_t kv_pool_tokens;     /* KV tokens held for chunks and sequences; 0: 4 × context_tokens_max */
     uint32_t page_tokens;        /* 16, 32 or 64; 0: the default, 32 */

@@ -9,7 +9,7 @@ the shared pages aliased, and times each wrapper that can express a case:
 
     decode            BatchDecodeWithPagedKVCacheWrapper, tensor cores, fa2: shares pages, not reads
     cascade           MultiLevelCascadeAttentionWrapper as shipped (its levels choose fa3 on Hopper)
-    cascade_fa2       the same with its levels' wrappers made anew with backend fa2
+    cascade_fa2       the same by hand, as fast as its parts allow: backend fa2 for each level, outputs allocated once
     batch_attention   BatchAttention, the persistent kernel
     prefill_fa2/_fa3  BatchPrefillWithPagedKVCacheWrapper over all rows, where a sequence has more than one
     decode_prefill    decode rows by the decode wrapper, the others by prefill fa3: two launches
@@ -39,7 +39,8 @@ import torch
 POOL_BYTES = 160e6  # what the layers of a case hold together, at least: L2 is 50 MB
 LAYERS_MAX = 1024
 ONE_LAYER_BYTES = 1e9
-CALLS_MIN = 8  # in a graph
+GRAPH_US, CALLS_MIN = 2000.0, 4  # about as long, so that a graph's launch does not count
+COPY_BYTES_US = 3.0e6  # roughly, to guess how long a call takes
 TOLERANCE = 0.02  # of the row's largest value: P and the result are bf16
 WORKSPACE_BYTES = 512 << 20
 BATCH_ATTENTION_BYTES = 1536 << 20  # it allocates 384 MB itself, with which 32 KV heads are an error
@@ -195,14 +196,20 @@ class Variants:
     names = ["decode", "cascade", "cascade_fa2", "batch_attention", "prefill_fa2", "prefill_fa3", "decode_prefill"]
 
     def __init__(self):
+        self.made = {}  # wrappers allocate pinned memory, which takes long; a new plan is all that a case needs
         self.workspace = torch.zeros(WORKSPACE_BYTES, dtype=torch.uint8, device="cuda")
         self.batch_attention_workspace = torch.zeros(BATCH_ATTENTION_BYTES, dtype=torch.uint8, device="cuda")
         self.workspace_beside = torch.zeros(WORKSPACE_BYTES, dtype=torch.uint8, device="cuda")
 
-    def _decode(self, case, order):
-        from flashinfer.decode import BatchDecodeWithPagedKVCacheWrapper
+    def _once(self, key, make):
+        if key not in self.made:
+            self.made[key] = make()
+        return self.made[key]
 
-        wrapper = BatchDecodeWithPagedKVCacheWrapper(self.workspace, "HND", use_tensor_cores=True, backend="fa2")
+    def _decode(self, case, order):
+        from flashinfer.decode import BatchDecodeWithPagedKVCacheWrapper as Wrapper
+
+        wrapper = self._once("decode", lambda: Wrapper(self.workspace, "HND", use_tensor_cores=True, backend="fa2"))
         _, kv_indptr, kv_indices, last, _ = tables(case, order)
         plan = lambda: wrapper.plan(kv_indptr, kv_indices, last, *attention_shape(case), q_data_type=BF16)
         return plan, lambda q, kv, out: wrapper.run(q, kv, out=out)
@@ -214,9 +221,10 @@ class Variants:
         return order, *self._decode(case, order)
 
     def _prefill(self, case, order, backend, workspace):
-        from flashinfer.prefill import BatchPrefillWithPagedKVCacheWrapper
+        from flashinfer.prefill import BatchPrefillWithPagedKVCacheWrapper as Wrapper
 
-        wrapper = BatchPrefillWithPagedKVCacheWrapper(workspace, "HND", backend=backend)
+        key = ("prefill", backend, workspace.data_ptr())
+        wrapper = self._once(key, lambda: Wrapper(workspace, "HND", backend=backend))
         qo, kv_indptr, kv_indices, last, _ = tables(case, order)
         plan = lambda: wrapper.plan(
             qo, kv_indptr, kv_indices, last, *attention_shape(case), causal=True, q_data_type=BF16
@@ -259,7 +267,7 @@ class Variants:
         from flashinfer.attention import BatchAttention
 
         order = list(range(len(case.sequences)))
-        wrapper = BatchAttention("HND", "cuda")
+        wrapper = self._once("batch_attention", lambda: BatchAttention("HND", "cuda"))
         wrapper.float_workspace_buffer = self.batch_attention_workspace
         qo, kv_indptr, kv_indices, _, lengths = tables(case, order)
         heads, kv_heads, dim, page = attention_shape(case)
@@ -271,15 +279,19 @@ class Variants:
         return order, plan, lambda q, kv, out: wrapper.run(q, kv, out=out, lse=lse)[0]
 
     def _cascade(self, case, backend):
-        from flashinfer.cascade import MultiLevelCascadeAttentionWrapper
+        from flashinfer.cascade import MultiLevelCascadeAttentionWrapper, merge_state_in_place
         from flashinfer.prefill import BatchPrefillWithPagedKVCacheWrapper
 
+        def make():
+            wrapper = MultiLevelCascadeAttentionWrapper(len(levels), self.workspace, "HND")
+            if backend is not None:  # what its constructor makes, but for the backend
+                wrapper._batch_prefill_wrappers = [
+                    BatchPrefillWithPagedKVCacheWrapper(self.workspace, "HND", backend=backend) for _ in levels
+                ]
+            return wrapper
+
         order, levels = case.levels()
-        wrapper = MultiLevelCascadeAttentionWrapper(len(levels), self.workspace, "HND")
-        if backend is not None:  # what its constructor makes, but for the backend
-            wrapper._batch_prefill_wrappers = [
-                BatchPrefillWithPagedKVCacheWrapper(self.workspace, "HND", backend=backend) for _ in levels
-            ]
+        wrapper = self._once(("cascade", backend, len(levels)), make)
         row = [0]
         for s in order:
             row.append(row[-1] + case.sequences[s][3])
@@ -290,7 +302,20 @@ class Variants:
         plan = lambda: wrapper.plan(
             qo, kv_indptr, kv_indices, last, *attention_shape(case), causal=not case.decode_only, q_data_type=BF16
         )
-        return order, plan, lambda q, kv, out: wrapper.run(q, kv)
+        if backend is None:
+            return order, plan, lambda q, kv, out: wrapper.run(q, kv)
+        first, *others = reversed(wrapper._batch_prefill_wrappers)
+        sums = torch.empty(2, case.rows(), case.heads, dtype=torch.float32, device="cuda")
+        beside = torch.empty(case.rows(), case.heads, case.dim, dtype=BF16, device="cuda")
+
+        def run(q, kv, out):
+            first.run(q, kv, out=out, lse=sums[0], return_lse=True)
+            for level in others:
+                level.run(q, kv, out=beside, lse=sums[1], return_lse=True)
+                merge_state_in_place(out, sums[0], beside, sums[1])
+            return out
+
+        return order, plan, run
 
     def cascade(self, case):
         return self._cascade(case, None)
@@ -367,7 +392,8 @@ def measure(case, variants, name, pool, repetitions):
     q = torch.rand(case.rows(), case.heads, case.dim, dtype=BF16, device="cuda") * 2 - 1
     out = torch.full_like(q, float("nan"))
     error = check(case, order, q, layers[0], run(q, layers[0], out))
-    calls = max(1, -(-CALLS_MIN // case.layers)) * case.layers
+    calls = max(CALLS_MIN, int(GRAPH_US / (case.unique_bytes / COPY_BYTES_US + 8.0)))
+    calls = -(-calls // case.layers) * case.layers
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -389,6 +415,12 @@ def copy_gb_s():
     return 2 * source.numel() / us * 1e-3
 
 
+def write(report, path):
+    if path:
+        with open(path, "w") as file:
+            json.dump(report, file, indent=1)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("cases", help="what `cento bench attention --list-cases` wrote")
@@ -396,7 +428,7 @@ def main():
     parser.add_argument("--variants", default=",".join(Variants.names))
     parser.add_argument("--match", default="", help="only cases whose name contains one of these, comma-separated")
     parser.add_argument("--seconds", type=float, default=1e9, help="start no case after so long")
-    parser.add_argument("--repetitions", type=int, default=20)
+    parser.add_argument("--repetitions", type=int, default=10)
     parser.add_argument("--check-cases", action="store_true", help="only say what is expressible; needs no GPU")
     options = parser.parse_args()
     begin = time.perf_counter()
@@ -447,9 +479,8 @@ def main():
         for name, why in found["errors"].items():
             if "Error" in why:
                 print(f"  {name}: {why}", file=sys.stderr, flush=True)
-        if options.out:  # after each case: what is killed keeps what it has
-            with open(options.out, "w") as file:
-                json.dump(report, file, indent=1)
+        write(report, options.out)  # after each case: what is killed keeps what it has
+    write(report, options.out)
     if not options.out:
         json.dump(report, sys.stdout, indent=1)
     return 1 if wrong else 0

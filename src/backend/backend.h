@@ -39,8 +39,9 @@ typedef struct backend_options {
     /* The bits of a row never depend on the batch: no library for products of many rows; on a GPU the simple
      * attention. Without it that holds as well, but for GPUs and where the machine has AMX. */
     bool deterministic;
-    double memory_share; /* of a GPU's memory that may be used in all; 0: the default, 0.9 */
-    const char *note;    /* NULL, or what the description says in brackets */
+    double memory_share;   /* of a GPU's memory that may be used in all; 0: the default, 0.9 */
+    const char *attention; /* NULL or "auto": the backend's own; "flashinfer": FlashInfer's, on a GPU */
+    const char *note;      /* NULL, or what the description says in brackets */
 } backend_options;
 
 /* What the pages hold. Layout per layer: [page][K|V][kv_head][token][head_dim] (DESIGN: KV memory). */
@@ -213,6 +214,8 @@ cento_status backend_create(const char *device, const backend_options *options, 
                             cento_error *error);
 /* Whether backend_create knows the name: UNSUPPORTED with what is expected. */
 cento_status backend_device_check(const char *name, cento_error *error);
+/* The same for backend_options.attention, and whether this build has it. */
+cento_status backend_attention_check(const char *name, cento_error *error);
 
 cento_status backend_cpu_create(const backend_options *options, backend **result, cento_error *error);
 /* UNSUPPORTED where the build, the driver or the GPU does not serve, with the reason. */

@@ -29,6 +29,28 @@ cento_status backend_device_check(const char *name, cento_error *error) {
                      "device '%s': expected \"auto\", \"cpu\", \"cuda\" or \"cuda:N\"", name);
 }
 
+cento_status backend_attention_check(const char *name, cento_error *error) {
+    if (name == NULL || strcmp(name, "auto") == 0)
+        return CENTO_OK;
+    if (strcmp(name, "flashinfer") != 0)
+        return error_set(error, CENTO_UNSUPPORTED, "attention '%s': expected \"auto\" or \"flashinfer\"",
+                         name);
+#ifdef CENTO_FLASHINFER
+    return CENTO_OK;
+#else
+    return error_set(
+        error, CENTO_UNSUPPORTED,
+        "attention 'flashinfer': this build is without it; configure with -DCENTO_FLASHINFER=ON");
+#endif
+}
+
+static cento_status create_cpu(const backend_options *options, backend **result, cento_error *error) {
+    if (options->attention != NULL && strcmp(options->attention, "flashinfer") == 0)
+        return error_set(error, CENTO_UNSUPPORTED, "attention 'flashinfer' needs an NVIDIA GPU%s%s",
+                         options->note == NULL ? "" : ": ", options->note == NULL ? "" : options->note);
+    return backend_cpu_create(options, result, error);
+}
+
 #ifndef CENTO_CUDA
 cento_status backend_cuda_create(int device, const backend_options *options, backend **result,
                                  cento_error *error) {
@@ -43,6 +65,7 @@ cento_status backend_create(const char *device, const backend_options *options, 
                             cento_error *error) {
     int index = 0;
     TRY(backend_device_check(device, error));
+    TRY(backend_attention_check(options->attention, error));
     if (device != NULL && parse_cuda(device, &index)) {
         cento_status status = backend_cuda_create(index, options, result, error);
         if (status != CENTO_OK)
@@ -59,8 +82,8 @@ cento_status backend_create(const char *device, const backend_options *options, 
             return error_set(error, status, "%s", why.message);
         backend_options instead = *options;
         instead.note = why.message;
-        return backend_cpu_create(&instead, result, error);
+        return create_cpu(&instead, result, error);
     }
 #endif
-    return backend_cpu_create(options, result, error);
+    return create_cpu(options, result, error);
 }

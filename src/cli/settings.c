@@ -16,6 +16,8 @@ const option_spec engine_specs[] = {
      "Hugging Face model folder (default: $CENTO_MODEL, else cento-tiny)"},
     {"device", OPTION_TEXT, offsetof(engine_settings, device), "NAME", 0, 0,
      "cpu, cuda, cuda:N (the Nth GPU), or auto: a GPU if one serves, else the CPU (default: auto)"},
+    {"attention", OPTION_TEXT, offsetof(engine_settings, attention), "NAME", 0, 0,
+     "auto, or flashinfer: FlashInfer's kernels on a GPU, in builds that have them (default: auto)"},
     {"context", OPTION_U32, offsetof(engine_settings, context_tokens), "N", 1, 1 << 24,
      "longest prompt and answer together, in tokens (default: the model's limit, at most 8192)"},
     {"kv-pool-tokens", OPTION_U32, offsetof(engine_settings, kv_pool_tokens), "N", 1, OPTION_COUNT_MAX,
@@ -68,6 +70,8 @@ int engine_options_from(const command *self, const engine_settings *settings, ce
     *options = cento_options_default();
     if (settings->device != NULL)
         options->device = settings->device;
+    if (settings->attention != NULL)
+        options->attention = settings->attention;
     options->compute_dtype = (cento_dtype)settings->compute_dtype;
     options->kv_dtype = (cento_kv_dtype)settings->kv_dtype;
     options->context_tokens_max = settings->context_tokens;

@@ -13,6 +13,7 @@
 typedef struct engine_settings {
     const char *model;
     const char *device;
+    const char *attention;
     uint32_t threads;
     int compute_dtype; /* a cento_dtype */
     uint32_t context_tokens;

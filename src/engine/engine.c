@@ -37,6 +37,7 @@ static cento_status check_model_path(const cento_options *options, cento_error *
     if (options->model_path == NULL || options->model_path[0] == '\0')
         return error_set(error, CENTO_INVALID_ARGUMENT, "model_path is empty, expected a model's folder");
     TRY(backend_device_check(options->device, error));
+    TRY(backend_attention_check(options->attention, error));
     if (!file_exists(options->model_path))
         return error_set(error, CENTO_NOT_FOUND, "%s: no such folder", options->model_path);
     if (!file_is_folder(options->model_path))
@@ -135,7 +136,8 @@ static cento_status load_model(const cento_options *options, const model_config 
     const backend_options device_options = {.compute_dtype = engine->compute_dtype,
                                             .threads = options->threads,
                                             .deterministic = engine->deterministic,
-                                            .memory_share = options->gpu_memory_utilization};
+                                            .memory_share = options->gpu_memory_utilization,
+                                            .attention = options->attention};
     TRY(prompt_format_load(folder, engine->config.vocab_size, &engine->format, error));
     TRY(backend_create(options->device, &device_options, &engine->device, error));
     if (shape != NULL)

@@ -52,6 +52,7 @@ const char *cento_source_name(cento_source source) {
 cento_options cento_options_default(void) {
     return (cento_options){
         .device = "auto",
+        .attention = "auto",
         .compute_dtype = CENTO_DTYPE_BF16,
         .enable_cascade = true,
         .enable_reuse = true,

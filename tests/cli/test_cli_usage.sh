@@ -22,7 +22,7 @@ test_every_option_is_on_the_help_page() {
         repetition-penalty presence-penalty frequency-penalty logit-bias seed stop stop-token ignore-eos \
         logprobs raw salt json stats threads compute-dtype context kv-pool-tokens page-tokens model \
         kv-dtype max-sequences max-batched-tokens max-waiting no-cascade cascade-levels no-reuse deterministic \
-        chunk-page-ratio no-chunk-page-borrow chunk-registry-size chunk-bytes-max batch output resume quiet device \
+        chunk-page-ratio no-chunk-page-borrow chunk-registry-size chunk-bytes-max batch output resume quiet device attention \
         gpu-memory-utilization; do
         says out "--$option"
     done

@@ -32,6 +32,7 @@ static void defaults_are_what_the_header_says(void **state) {
     assert_true(options.enable_cascade && options.enable_reuse && options.chunk_page_borrow);
     assert_false(options.deterministic);
     assert_string_equal(options.device, "auto");
+    assert_string_equal(options.attention, "auto");
     cento_request request = cento_request_default();
     assert_int_equal(request.mode, CENTO_MODE_EXACT);
     assert_int_equal(request.retain, CENTO_RETAIN_NONE);

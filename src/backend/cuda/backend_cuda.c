@@ -80,6 +80,7 @@ static void destroy(backend *base) {
     if (self->stream != NULL)
         cudaStreamSynchronize(self->stream);
     products_free(self->lt);
+    cuda_attention_close(self);
     plan_store_free(&self->plans);
     cuda_sampling_free(&self->sampling);
     schedule_store_free(&self->schedules);
@@ -372,6 +373,8 @@ cento_status backend_cuda_create(int device, const backend_options *options, bac
     self->deterministic = options->deterministic;
     self->memory_share = options->memory_share > 0 ? options->memory_share : MEMORY_SHARE_DEFAULT;
     cento_status status = open_device(self, error);
+    if (status == CENTO_OK)
+        status = cuda_attention_open(self, options->attention, error);
     if (status != CENTO_OK) {
         destroy(&self->base);
         return status;

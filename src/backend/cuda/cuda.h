@@ -121,6 +121,7 @@ typedef struct cuda_backend {
     device_buffer copy;            /* bf16 (copy_rows, width rounded up to 8) of … */
     const float *copy_of;
     uint32_t copy_rows, copy_width;
+    struct flashinfer_attention *flashinfer; /* NULL: attention is our own */
     backend_counters counters;
     char description[160];
 } cuda_backend;
@@ -239,10 +240,14 @@ typedef struct cuda_attention_work {
     uint64_t keys_read; /* of the plan, for each KV head */
     const double *turns;
     float rope_factor;
-    const schedule_upload *schedule; /* NULL: the simple kernel */
-    const cuda_plan *plan;           /* NULL with a schedule */
+    const schedule_upload *schedule;          /* NULL: the simple kernel */
+    const cuda_plan *plan;                    /* NULL with a schedule */
+    const struct flashinfer_work *flashinfer; /* if not NULL, neither of them */
 } cuda_attention_work;
 
+/* Chooses the kernels: backend_options.attention, which backend_attention_check has passed. */
+cento_status cuda_attention_open(cuda_backend *self, const char *name, cento_error *error);
+void cuda_attention_close(cuda_backend *self);
 cento_status cuda_attention_prepare(cuda_backend *self, const attention_shape *shape, const rope_table *rope,
                                     uint32_t rows, const uint32_t *positions, const cascade_plan *plan,
                                     const backend_kv_pool *pool, cuda_attention_work *work,

@@ -2,13 +2,39 @@
  * Attention of a step: which kernel, what it needs on the device, and its launch for each layer.
  *
  * attention_mma takes bf16 products over bf16 pages. It cuts the keys of a row where the work is even, so a
- * row's last bits depend on the batch; `deterministic` therefore keeps to the simple kernel.
+ * row's last bits depend on the batch; `deterministic` therefore keeps to the simple kernel. FlashInfer's
+ * kernels take everything, or refuse, where they were chosen.
  */
 #include <string.h>
 
 #include "attention_mma.h"
 #include "backend/backend_check.h"
 #include "cuda.h"
+#ifdef CENTO_FLASHINFER
+#include "backend/flashinfer/flashinfer_attention.h"
+#endif
+
+/* ------------------------------------------------------------------------------ choosing ---- */
+
+cento_status cuda_attention_open(cuda_backend *self, const char *name, cento_error *error) {
+    if (name == NULL || strcmp(name, "flashinfer") != 0)
+        return CENTO_OK;
+    if (self->deterministic)
+        return error_set(error, CENTO_UNSUPPORTED,
+                         "attention 'flashinfer' splits a request's keys by the load of the batch, which "
+                         "changes its last bits: not with `deterministic`");
+#ifdef CENTO_FLASHINFER
+    TRY(flashinfer_attention_create(&self->flashinfer, error));
+#endif
+    return CENTO_OK;
+}
+
+void cuda_attention_close(cuda_backend *self) {
+#ifdef CENTO_FLASHINFER
+    flashinfer_attention_free(self->flashinfer);
+#endif
+    self->flashinfer = NULL;
+}
 
 /* ------------------------------------------------------------------------------ preparing --- */
 
@@ -29,6 +55,11 @@ cento_status cuda_attention_prepare(cuda_backend *self, const attention_shape *s
         .rope_factor = (float)rope->attention_factor,
     };
     TRY(cuda_turns(self, rope, shape->head_dim / 2, &work->turns, error));
+#ifdef CENTO_FLASHINFER
+    if (self->flashinfer != NULL)
+        return flashinfer_attention_prepare(self->flashinfer, self, shape, plan, positions, pool,
+                                            &work->flashinfer, error);
+#endif
     if (takes_schedules(self, shape, pool)) {
         TRY(cuda_schedule_get(self, shape, plan, positions, &work->schedule, error));
         if (!work->schedule->too_large)
@@ -62,26 +93,10 @@ static cento_status launch_schedule(cuda_backend *self, const cuda_attention_wor
     return CENTO_OK;
 }
 
-static cento_status launch_simple(cuda_backend *self, const cuda_attention_work *work, const float *qkv,
-                                  const backend_kv_pool *pool, const void *kv, float *out, void *out_bf16,
-                                  cento_error *error) {
-    cuda_attention_call call = {
-        .shape = &work->shape,
-        .plan = work->plan,
-        .qkv = qkv,
-        .out = out,
-        .out_bf16 = out_bf16,
-        .rows = work->rows,
-        .turns = work->turns,
-        .rope_factor = work->rope_factor,
-        .kv = kv,
-        .kv_bf16 = pool->bf16,
-        .page_tokens = pool->shape.page_tokens,
-        .stream = self->stream,
-    };
+static cento_status launch_simple(cuda_backend *self, cuda_attention_call call, cento_error *error) {
     size_t wanted = cuda_attention_simple_workspace(&call);
     if (wanted > ATTENTION_WORKSPACE_BYTES) { /* at least the states of one KV head */
-        size_t least = wanted / work->shape.kv_heads + 256;
+        size_t least = wanted / call.shape->kv_heads + 256;
         wanted = least > ATTENTION_WORKSPACE_BYTES ? least : ATTENTION_WORKSPACE_BYTES;
     }
     const void *before = self->attention_workspace.memory;
@@ -104,10 +119,28 @@ cento_status cuda_attention_launch(cuda_backend *self, const cuda_attention_work
         TRY(cuda_copy_begin(self, out, work->rows, width, &out_bf16, error));
     else
         cuda_copy_forget(self, out);
+    const cuda_attention_call call = {
+        .shape = shape,
+        .plan = work->plan,
+        .qkv = qkv,
+        .out = out,
+        .out_bf16 = out_bf16,
+        .rows = work->rows,
+        .turns = work->turns,
+        .rope_factor = work->rope_factor,
+        .kv = kv,
+        .kv_bf16 = pool->bf16,
+        .page_tokens = pool->shape.page_tokens,
+        .stream = self->stream,
+    };
     if (work->schedule != NULL)
         TRY(launch_schedule(self, work, qkv, kv, pool->shape.page_tokens, out, out_bf16, error));
+#ifdef CENTO_FLASHINFER
+    else if (work->flashinfer != NULL)
+        TRY(flashinfer_attention_launch(self->flashinfer, work->flashinfer, &call, error));
+#endif
     else
-        TRY(launch_simple(self, work, qkv, pool, kv, out, out_bf16, error));
+        TRY(launch_simple(self, call, error));
     self->counters.kv_bytes_read +=
         work->keys_read * shape->kv_heads * 2 * shape->head_dim * pool->element_bytes;
     return CENTO_OK;
@@ -135,6 +168,10 @@ cento_status cuda_attention_costs(backend *base, const attention_shape *shape, c
                                   plan_costs *costs, cento_error *error) {
     const cuda_backend *self = cuda_of(base);
     TRY(backend_check_heads(shape, error));
+#ifdef CENTO_FLASHINFER
+    if (self->flashinfer != NULL)
+        TRY(flashinfer_attention_check(shape, pool, error));
+#endif
     double key_ns = 2.0 * shape->head_dim * (double)pool->element_bytes / self->bytes_per_ns;
     *costs = (plan_costs){
         .key_read_ns = key_ns,
