@@ -350,7 +350,7 @@ static void random_plans(bool deterministic) {
     device->ops->destroy(device);
     if (test_on_gpu())
         print_message("%u shared something; the worst head %.2f of what is allowed\n", shared, worst);
-    assert_true(shared > plans / 8);
+    assert_true(plans < PLANS_HERE / 2 || shared > plans / 8);
 }
 
 static void attention_over_random_plans_is_as_in_f64(void **state) {
@@ -366,6 +366,7 @@ static void deterministic_attention_over_random_plans_is_as_in_f64(void **state)
 static void the_same_plan_gives_the_same_bits_a_hundred_times(void **state) {
     (void)state;
     static plan_pool pool;
+    uint32_t repetitions = number_from("CENTO_TEST_REPETITIONS", test_on_gpu() ? REPETITIONS : 5);
     make_values();
     for (int deterministic = 0; deterministic < 2; deterministic++) {
         backend *device = device_new(deterministic != 0);
@@ -376,7 +377,7 @@ static void the_same_plan_gives_the_same_bits_a_hundred_times(void **state) {
             attend(&pool, pool.out);
             size_t bytes = pool.step.input.row_count * out_width(&pool) * sizeof(float);
             float *again = malloc(bytes);
-            for (int i = 1; i < (test_on_gpu() ? REPETITIONS : 5); i++) {
+            for (uint32_t i = 1; i < repetitions; i++) {
                 if (i % 10 == 0) /* another number, the same tables */
                     plan_and_upload(&pool);
                 attend(&pool, again);
