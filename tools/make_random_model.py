@@ -186,23 +186,25 @@ def filler(number):
 
 
 def write_tokenizer(folder, vocab_size):
+    """The special tokens become the last ids, where readers that count added tokens from there expect them."""
     source = json.loads((TOKENIZER / "tokenizer.json").read_text(encoding="utf-8"))
-    vocabulary = source["model"]["vocab"]
-    taken = {token["id"] for token in source["added_tokens"]} | set(vocabulary.values())
-    if max(taken) >= vocab_size:
-        raise ValueError(f"the vocabulary has {vocab_size} tokens, the tokenizer alone has {max(taken) + 1}")
-    number = 0
-    for token in range(vocab_size):
-        if token in taken:
-            continue
+    settings = json.loads((TOKENIZER / "tokenizer_config.json").read_text(encoding="utf-8"))
+    vocabulary, special = source["model"]["vocab"], source["added_tokens"]
+    first_special, number = vocab_size - len(special), 0
+    if len(vocabulary) > first_special:
+        raise ValueError(f"a vocabulary of {vocab_size}: the tokenizer alone has {len(vocabulary) + len(special)}")
+    for token in range(len(vocabulary), first_special):
         while filler(number) in vocabulary:
             number += 1
         vocabulary[filler(number)] = token
+    about = {entry["content"]: entry for entry in settings["added_tokens_decoder"].values()}
+    for place, token in enumerate(special):
+        token["id"] = first_special + place
+    settings["added_tokens_decoder"] = {str(token["id"]): about[token["content"]] for token in special}
     (folder / "tokenizer.json").write_text(json.dumps(source, ensure_ascii=False), encoding="utf-8")
-    for name in ("tokenizer_config.json", "chat_template.jinja"):
-        shutil.copyfile(TOKENIZER / name, folder / name)
-    settings = json.loads((TOKENIZER / "tokenizer_config.json").read_text(encoding="utf-8"))
-    ids = {token["content"]: token["id"] for token in source["added_tokens"]}
+    write_json(folder / "tokenizer_config.json", settings)
+    shutil.copyfile(TOKENIZER / "chat_template.jinja", folder / "chat_template.jinja")
+    ids = {token["content"]: token["id"] for token in special}
     return ids[settings["eos_token"]], ids[settings["pad_token"]]
 
 

@@ -15,6 +15,20 @@ test_every_architecture_runs() {
         and a["parameters"] == 2 * 3200 * 96 + 96 + 2 * (2 * 96 + 96 * (96 + 2 * 32) + 96 * 96 + 3 * 96 * 224)'
 }
 
+# The beginnings of the answers of transformers 5.0.0 (AutoModelForCausalLM in float32, greedy, the prompt by its
+# tokenizer and chat template) on the same folders.
+test_answers_are_those_of_transformers() {
+    while IFS='|' read -r geometry answer; do
+        expect 0 python3 "$make" $geometry $geometry
+        expect 0 "$cento" run --device cpu --compute-dtype f32 --model $geometry --max-tokens 24 --ignore-eos \
+            --query "Where is Crystalton? It lies in Wernmark, by the river Vell."
+        says out "$answer"
+    done <<'CASES'
+tiny-qwen3| travelog taste sch
+tiny-llama| app CEKIarrot caramonuage SOFO spanuthoridedto NAJE afterrind liv map chalk Jan cake
+CASES
+}
+
 test_a_seed_names_the_weights_and_shards_change_nothing() {
     expect 0 python3 "$make" tiny-qwen3 one --seed 3
     expect 0 python3 "$make" tiny-qwen3 same --seed 3
