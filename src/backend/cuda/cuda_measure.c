@@ -9,7 +9,7 @@
 #include "cuda.h"
 
 #define COPY_BYTES ((size_t)1 << 30)
-enum { COPIES = 8 };
+enum { COPIES_TIMED = 8 };
 
 typedef struct timer {
     cudaEvent_t begin, end;
@@ -104,7 +104,7 @@ static cento_status copy_and_time(cuda_backend *self, const timer *held, char *m
                                   double *bytes_per_s, cento_error *error) {
     *bytes_per_s = 0.0;
     CUDA_TRY(cudaMemsetAsync(memory, 0, 2 * bytes, self->stream), error);
-    for (int i = 0; i < COPIES; i++) {
+    for (int i = 0; i < COPIES_TIMED; i++) {
         float ms = 0.0f;
         CUDA_TRY(cudaEventRecord(held->begin, self->stream), error);
         CUDA_TRY(cudaMemcpyAsync(memory + bytes, memory, bytes, cudaMemcpyDeviceToDevice, self->stream),
