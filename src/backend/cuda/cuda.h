@@ -68,14 +68,16 @@ typedef struct plan_store {
     uint64_t clock;
 } plan_store;
 
+/* Memory of the host that the device reaches. */
+typedef struct pinned_buffer {
+    void *memory;
+    size_t bytes;
+} pinned_buffer;
+
 /* What sampling needs from step to step. */
 typedef struct cuda_sampling {
-    char *staged; /* (staged_capacity) host: what goes up */
-    size_t staged_capacity;
-    cuda_upload input;
-    device_buffer work, result;
-    char *read; /* pinned (read_bytes): what has come down */
-    size_t read_bytes;
+    device_buffer input, work;
+    pinned_buffer staged, read; /* what goes up, what has come down */
 } cuda_sampling;
 
 /* A plan's schedule (attention_schedule.h) for rows at these positions, a window and heads, on the device. */

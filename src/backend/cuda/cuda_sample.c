@@ -1,11 +1,14 @@
 /*
- * The host side of sampling on the device: what rows ask goes up in one copy, tokens and logprobs come down
- * in one. Rows that change no logits and want no logprobs cost two launches (sample.cu).
+ * The host side of sampling on the device: what rows ask goes up in one copy, or is read by the kernels where
+ * it is little; tokens and logprobs they write to the host's memory. Rows that change no logits and want no
+ * logprobs cost two launches (sample.cu).
  */
 #include <string.h>
 
-#include "base/mem.h"
 #include "cuda_sample.h"
+
+/* What is read where it stands: cheaper than a copy by its latency. */
+enum { READ_IN_PLACE_BYTES = 1024 };
 
 /* Where things lie in the block that goes up. */
 typedef struct input_layout {
@@ -45,52 +48,72 @@ static input_layout lay_out(const sample_batch *batch) {
     return layout;
 }
 
-/* *listed: rows that want logprobs. */
-static cento_status write_input(cuda_sampling *sampling, const sample_batch *batch, input_layout layout,
-                                uint32_t *listed_count, cento_error *error) {
-    if (!mem_grow((void **)&sampling->staged, &sampling->staged_capacity, layout.bytes, 1))
-        return error_memory(error, layout.bytes);
-    memset(sampling->staged, 0, layout.bytes); /* what lies between fields is compared, too */
-    cuda_sample_row *rows = (cuda_sample_row *)(void *)(sampling->staged + layout.rows);
-    uint32_t *listed = (uint32_t *)(void *)(sampling->staged + layout.listed), changes = 0;
-    *listed_count = 0;
+static void pinned_buffer_free(pinned_buffer *buffer) {
+    if (buffer->memory != NULL)
+        cudaFreeHost(buffer->memory);
+    *buffer = (pinned_buffer){0};
+}
+
+/* What it held is lost when it grows. */
+static cento_status pinned_buffer_reserve(pinned_buffer *buffer, size_t bytes, cento_error *error) {
+    void *memory = NULL;
+    if (bytes <= buffer->bytes)
+        return CENTO_OK;
+    pinned_buffer_free(buffer);
+    CUDA_TRY(cudaHostAlloc(&memory, 2 * bytes, cudaHostAllocMapped), error);
+    *buffer = (pinned_buffer){memory, 2 * bytes};
+    return CENTO_OK;
+}
+
+/* Returns how many rows are listed: those that want logprobs. */
+static uint32_t write_input(char *to, const sample_batch *batch, input_layout layout) {
+    cuda_sample_row *rows = (cuda_sample_row *)(void *)(to + layout.rows);
+    uint32_t *listed = (uint32_t *)(void *)(to + layout.listed), listed_count = 0, changes = 0;
     for (uint32_t i = 0; i < batch->row_count; i++) {
         rows[i].row = batch->rows[i];
         rows[i].change_begin = changes;
         changes += batch->rows[i].penalty_count + batch->rows[i].bias_count;
         if (batch->rows[i].logprobs > 0)
-            listed[(*listed_count)++] = i;
+            listed[listed_count++] = i;
     }
     if (changes > 0)
-        memcpy(sampling->staged + layout.changes, batch->changes,
-               batch->change_count * sizeof *batch->changes);
-    return CENTO_OK;
+        memcpy(to + layout.changes, batch->changes, batch->change_count * sizeof *batch->changes);
+    return listed_count;
 }
 
-static cento_status reserve(cuda_backend *self, sample_call *call, size_t change_count, size_t result_bytes,
-                            cento_error *error) {
+static cento_status reserve(cuda_backend *self, sample_call *call, size_t change_count, size_t input_bytes,
+                            size_t read_bytes, cento_error *error) {
     cuda_sampling *sampling = &self->sampling;
     size_t slices = (size_t)call->row_count * call->slice_count;
     size_t slice_bytes = slices * sizeof *call->slices;
     size_t group_bytes = slices * SAMPLE_GROUPS * sizeof *call->groups;
-    TRY(device_buffer_reserve(self, &sampling->work,
-                              slice_bytes + group_bytes + change_count * sizeof *call->saved, "sampling",
-                              error));
-    TRY(device_buffer_reserve(self, &sampling->result, result_bytes, "sampled tokens", error));
+    size_t saved_bytes = change_count * sizeof *call->saved;
+    size_t token_bytes = call->row_count * sizeof *call->tokens;
+    TRY(device_buffer_reserve(self, &sampling->work, slice_bytes + group_bytes + saved_bytes + token_bytes,
+                              "sampling", error));
+    TRY(device_buffer_reserve(self, &sampling->input, input_bytes, "sampling", error));
+    TRY(pinned_buffer_reserve(&sampling->staged, input_bytes, error));
+    TRY(pinned_buffer_reserve(&sampling->read, read_bytes, error));
     char *work = sampling->work.memory;
     call->slices = (sample_slice *)(void *)work;
     call->groups = (float *)(void *)(work + slice_bytes);
     call->saved = (float *)(void *)(work + slice_bytes + group_bytes);
-    call->tokens = sampling->result.memory;
-    call->logprobs = (cento_token_logprob *)(void *)(call->tokens + call->row_count);
-    if (result_bytes > sampling->read_bytes) {
-        if (sampling->read != NULL)
-            CUDA_TRY(cudaFreeHost(sampling->read), error);
-        sampling->read = NULL;
-        sampling->read_bytes = 0;
-        CUDA_TRY(cudaHostAlloc((void **)&sampling->read, result_bytes, cudaHostAllocDefault), error);
-        sampling->read_bytes = result_bytes;
-    }
+    call->tokens = (int32_t *)(void *)(work + slice_bytes + group_bytes + saved_bytes);
+    call->read_tokens = sampling->read.memory;
+    call->read_logprobs = (cento_token_logprob *)(void *)(call->read_tokens + call->row_count);
+    return CENTO_OK;
+}
+
+/* *input: where the device finds it. */
+static cento_status upload(cuda_backend *self, size_t bytes, const char **input, cento_error *error) {
+    cuda_sampling *sampling = &self->sampling;
+    *input = sampling->staged.memory;
+    if (bytes <= READ_IN_PLACE_BYTES)
+        return CENTO_OK;
+    CUDA_TRY(cudaMemcpyAsync(sampling->input.memory, sampling->staged.memory, bytes, cudaMemcpyHostToDevice,
+                             self->stream),
+             error);
+    *input = sampling->input.memory;
     return CENTO_OK;
 }
 
@@ -117,41 +140,33 @@ cento_status cuda_sample(backend *base, float *logits, const sample_batch *batch
     if (batch->row_count == 0)
         return CENTO_OK;
     const input_layout layout = lay_out(batch);
-    const void *input = NULL;
-    uint32_t listed_count = 0;
-    TRY(write_input(sampling, batch, layout, &listed_count, error));
-    TRY(cuda_upload_array(self, &sampling->input, sampling->staged, layout.bytes, &input, error));
-    const char *at = input;
+    size_t token_bytes = batch->row_count * sizeof *batch->tokens;
+    size_t logprob_bytes = 0;
+    if (batch->logprobs_max > 0)
+        logprob_bytes = (size_t)batch->row_count * (1 + batch->logprobs_max) * sizeof *batch->logprobs;
     sample_call call = {.logits = logits,
                         .row_count = batch->row_count,
                         .vocab_size = batch->vocab_size,
                         .slice_count = (batch->vocab_size + SAMPLE_SLICE - 1) / SAMPLE_SLICE,
-                        .rows = (const cuda_sample_row *)(const void *)(at + layout.rows),
-                        .changes = (const sample_change *)(const void *)(at + layout.changes),
                         .logprobs_max = batch->logprobs_max};
-    size_t token_bytes = batch->row_count * sizeof *batch->tokens;
-    size_t logprob_bytes =
-        listed_count == 0 ? 0
-                          : (size_t)batch->row_count * (1 + batch->logprobs_max) * sizeof *batch->logprobs;
-    TRY(reserve(self, &call, batch->change_count, token_bytes + logprob_bytes, error));
-    TRY(launch(self, &call, (const uint32_t *)(const void *)(at + layout.listed), listed_count,
+    TRY(reserve(self, &call, batch->change_count, layout.bytes, token_bytes + logprob_bytes, error));
+    uint32_t listed_count = write_input(sampling->staged.memory, batch, layout);
+    const char *input = NULL;
+    TRY(upload(self, layout.bytes, &input, error));
+    call.rows = (const cuda_sample_row *)(const void *)(input + layout.rows);
+    call.changes = (const sample_change *)(const void *)(input + layout.changes);
+    TRY(launch(self, &call, (const uint32_t *)(const void *)(input + layout.listed), listed_count,
                batch->change_count > 0, error));
-    CUDA_TRY(cudaMemcpyAsync(sampling->read, sampling->result.memory, token_bytes + logprob_bytes,
-                             cudaMemcpyDeviceToHost, self->stream),
-             error);
     CUDA_TRY(cudaStreamSynchronize(self->stream), error);
-    memcpy(batch->tokens, sampling->read, token_bytes);
+    memcpy(batch->tokens, call.read_tokens, token_bytes);
     if (listed_count > 0)
-        memcpy(batch->logprobs, sampling->read + token_bytes, logprob_bytes);
+        memcpy(batch->logprobs, call.read_logprobs, logprob_bytes);
     return CENTO_OK;
 }
 
 void cuda_sampling_free(cuda_sampling *sampling) {
     device_buffer_free(&sampling->work);
-    device_buffer_free(&sampling->result);
-    cuda_upload_free(&sampling->input);
-    if (sampling->read != NULL)
-        cudaFreeHost(sampling->read);
-    mem_free(sampling->staged);
-    *sampling = (cuda_sampling){0};
+    device_buffer_free(&sampling->input);
+    pinned_buffer_free(&sampling->staged);
+    pinned_buffer_free(&sampling->read);
 }

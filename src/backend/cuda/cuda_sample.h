@@ -28,7 +28,7 @@ typedef struct sample_slice {
     double sum;    /* of the weights, relative to the likeliest's */
 } sample_slice;
 
-/* All pointers are device memory. */
+/* All pointers are memory that the device reaches; read_…: the host's. */
 typedef struct sample_call {
     float *logits; /* (row_count, vocab_size) */
     uint32_t row_count, vocab_size, slice_count;
@@ -37,10 +37,10 @@ typedef struct sample_call {
     float *saved;                 /* (changes) the logits before them */
     const uint32_t *listed;       /* (listed_count) rows of which logprobs are told; NULL: tokens are drawn */
     uint32_t listed_count, logprobs_max;
-    sample_slice *slices;          /* (row_count, slice_count) */
-    float *groups;                 /* (row_count, slice_count, SAMPLE_GROUPS) */
-    int32_t *tokens;               /* (row_count) */
-    cento_token_logprob *logprobs; /* (row_count, 1 + logprobs_max) */
+    sample_slice *slices;               /* (row_count, slice_count) */
+    float *groups;                      /* (row_count, slice_count, SAMPLE_GROUPS) */
+    int32_t *tokens, *read_tokens;      /* (row_count) */
+    cento_token_logprob *read_logprobs; /* (row_count, 1 + logprobs_max) */
 } sample_call;
 
 /* Makes the changes of all rows; takes them back. */

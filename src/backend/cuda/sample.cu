@@ -11,8 +11,10 @@
  * What is collected is all that reaches a logit which certainly not too much is above of: for top-k the k-th
  * largest of the groups' largest (k groups have one that is as large); for top-p a weight of which even the
  * whole vocabulary would not make up the 1 - p that is left out; for min-p its own bound. If it is more than
- * shared memory holds (flat distributions, ties), the row is searched by radix: a histogram of counts or
- * weights over 11 bits of the order at a time, from the likeliest down.
+ * shared memory holds (flat distributions), the weights are spread over buckets by their logarithm: the sums
+ * say in which bucket a cut or a draw falls, and only that one is collected and sorted. If even that is too
+ * much (ties), or many of the likeliest are to be counted, the row is searched by radix: a histogram over 11
+ * bits of the order at a time, from the likeliest down.
  *
  * The order of a token is its logit as an integer, then its id, the lowest first: no two are equal. All sums are
  * taken in a fixed order, or of integers (weights as multiples of 2^-44), so that a row gives the same token
@@ -26,6 +28,8 @@ static const uint32_t GROUP_LANES = SCAN_THREADS / SAMPLE_GROUPS;
 static const uint32_t THREADS = 512;      /* of finish */
 static const uint32_t CANDIDATES = 4096;  /* that are sorted */
 static const uint32_t RADIX_BITS = 11, BUCKETS = 1u << RADIX_BITS;
+static const uint32_t SPREAD = 1024; /* buckets of weights */
+static const uint32_t WEIGHT_BITS = 44; /* weights are told apart down to 2^-44 */
 static const uint32_t DRAWN_TOGETHER = SAMPLE_SLICE / THREADS; /* elements of a slice that a thread has */
 #define LOG2_E 1.4426950408889634
 
@@ -280,9 +284,11 @@ typedef struct finish_state {
     uint32_t kept;         /* candidates that truncation leaves */
     uint32_t first, last;  /* of tokens or candidates: the first at which the draw ends; the last with a weight */
     uint32_t collected;    /* candidates, also those for which there was no room */
+    uint32_t bucket; /* in which a search goes on */
     uint64_t bucket_before;
-    uint32_t bucket;
+    uint64_t found, found_through; /* order of the token that ends a search; the sum of weights through it */
     double kept_sum;
+    uint32_t spread[2][SPREAD]; /* low and high halves of the buckets' weights */
     union {
         uint64_t candidates[CANDIDATES];
         uint32_t buckets[2][BUCKETS]; /* low and high halves of sums */
@@ -344,7 +350,7 @@ static __device__ void join_slices(const row_task &task, finish_state *state) {
 
 /* By temperature alone, in the order of ids. */
 template <bool WIDE>
-static __device__ int32_t draw_plain(const row_task &task, finish_state *state) {
+static __device__ __noinline__ int32_t draw_plain(const row_task &task, finish_state *state) {
     uint32_t begin = state->slice * SAMPLE_SLICE, left = task.vocab_size - begin;
     uint32_t count = left < SAMPLE_SLICE ? left : SAMPLE_SLICE, mine = threadIdx.x * DRAWN_TOGETHER;
     float largest = order_logit(task.slices[state->slice].best), scale = scale_of(task);
@@ -383,7 +389,7 @@ static __device__ int32_t draw_plain(const row_task &task, finish_state *state) 
 /* Calls visit(cleaned logit, token) for the row's tokens. */
 template <bool WIDE, typename VISIT>
 static __device__ __forceinline__ void each_token(const row_task &task, VISIT visit) {
-    const uint32_t ahead = 4; /* loads under way */
+    const uint32_t ahead = WIDE ? 8 : 1; /* loads under way */
     for (uint32_t first = 4 * threadIdx.x; first < task.vocab_size; first += 4 * THREADS * ahead) {
         float4 values[ahead];
 #pragma unroll
@@ -400,26 +406,33 @@ static __device__ __forceinline__ void each_token(const row_task &task, VISIT vi
     }
 }
 
-/* Candidates of at least this order; false: there is no room for all. */
-template <bool WIDE>
-static __device__ __noinline__ bool collect(const row_task &task, uint64_t least, finish_state *state) {
-    uint32_t key_least = (uint32_t)(least >> 32);
+/* Candidates are the tokens that are wanted(cleaned logit, token); false: there is no room for all. */
+template <bool WIDE, typename WANTED>
+static __device__ __noinline__ bool collect(const row_task &task, finish_state *state, WANTED wanted) {
     __syncthreads();
     if (threadIdx.x == 0)
         state->collected = 0;
     __syncthreads();
     each_token<WIDE>(task, [&](float cleaned, uint32_t token) {
-        if (key_of(cleaned) < key_least)
-            return;
-        uint64_t order = order_of(cleaned, token);
-        if (order < least || *(volatile uint32_t *)&state->collected > CANDIDATES)
+        if (!wanted(cleaned, token) || *(volatile uint32_t *)&state->collected > CANDIDATES)
             return;
         uint32_t place = atomicAdd(&state->collected, 1u);
         if (place < CANDIDATES)
-            state->candidates[place] = order;
+            state->candidates[place] = order_of(cleaned, token);
     });
     __syncthreads();
     return state->collected <= CANDIDATES;
+}
+
+template <bool WIDE>
+static __device__ bool collect_from_key(const row_task &task, uint32_t least, finish_state *state) {
+    return collect<WIDE>(task, state, [=](float cleaned, uint32_t) { return key_of(cleaned) >= least; });
+}
+
+template <bool WIDE>
+static __device__ bool collect_from_order(const row_task &task, uint64_t least, finish_state *state) {
+    return collect<WIDE>(task, state,
+                         [=](float cleaned, uint32_t token) { return order_of(cleaned, token) >= least; });
 }
 
 /* The likeliest first. Bitonic. */
@@ -447,7 +460,7 @@ static __device__ __noinline__ void sort_candidates(finish_state *state, uint32_
 }
 
 /* A logit's key that at least k tokens reach, and as a rule not many more; 1 if none is known. */
-static __device__ uint32_t key_of_groups(const row_task &task, uint32_t k, finish_state *state) {
+static __device__ __noinline__ uint32_t key_of_groups(const row_task &task, uint32_t k, finish_state *state) {
     const uint32_t each = 2 * CANDIDATES / THREADS;
     uint32_t groups = task.slice_count * SAMPLE_GROUPS, keys[each], found = 0;
     if (k > groups || groups > 2 * CANDIDATES)
@@ -479,7 +492,15 @@ static __device__ uint32_t key_of_weight(const row_task &task, double weight, co
 
 /* A weight as a multiple of 2^-44. */
 static __device__ __forceinline__ uint64_t fixed_weight(float cleaned, float largest, float scale) {
-    return __float2ull_rn(weight_of(cleaned, largest, scale) * 0x1p44f);
+    return __float2ull_rn(weight_of(cleaned, largest, scale) * (float)(1ull << WEIGHT_BITS));
+}
+
+/* To a sum in two halves; in any order, it is the same in the end. */
+static __device__ __forceinline__ void add_in_halves(uint32_t *low, uint32_t *high, uint64_t added) {
+    uint32_t was = atomicAdd(low, (uint32_t)added);
+    uint32_t carried = (uint32_t)(added >> 32) + (was + (uint32_t)added < was);
+    if (carried > 0)
+        atomicAdd(high, carried);
 }
 
 /* The order of the first token, from the likeliest down, through which the count of tokens, or the sum of their
@@ -507,16 +528,11 @@ static __device__ __noinline__ uint64_t search(const row_task &task, bool weight
             if (cleaned == -INFINITY || (shift < 64 && (order ^ found) >> shift != 0))
                 return;
             uint32_t bucket = (uint32_t)(order >> next) & ((1u << bits) - 1);
-            uint64_t added = weights ? fixed_weight(cleaned, largest, scale) : 1;
-            uint32_t low = (uint32_t)added, high = (uint32_t)(added >> 32);
-            if (weights) {
-                uint32_t was = atomicAdd(&state->buckets[0][bucket], low);
-                high += was + low < was;
-                if (high > 0)
-                    atomicAdd(&state->buckets[1][bucket], high);
-            } else {
-                atomicAdd(&state->buckets[0][bucket], low);
-            }
+            if (weights)
+                add_in_halves(&state->buckets[0][bucket], &state->buckets[1][bucket],
+                              fixed_weight(cleaned, largest, scale));
+            else
+                atomicAdd(&state->buckets[0][bucket], 1u);
         });
         __syncthreads();
         const uint32_t each = BUCKETS / THREADS;
@@ -556,34 +572,127 @@ static __device__ __noinline__ uint64_t fixed_sum(const row_task &task, uint64_t
     return block_sum(sum);
 }
 
-/* Truncation and draw without candidates. */
+/* ------------------------------------------------------------------ finish: spread ----------- */
+
+/* The bucket of a weight, the largest first; SPREAD: it does not count. */
+static __device__ __forceinline__ uint32_t spread_of(float cleaned, float largest, float scale) {
+    float distance = (largest - cleaned) * scale * ((float)SPREAD / (float)WEIGHT_BITS);
+    return distance < (float)SPREAD ? (uint32_t)distance : SPREAD;
+}
+
+/* Fills the buckets; returns the sum of all. */
+template <bool WIDE>
+static __device__ __noinline__ uint64_t spread_weights(const row_task &task, finish_state *state) {
+    float largest = order_logit(state->best), scale = scale_of(task);
+    unsigned long long sum = 0;
+    __syncthreads();
+    for (uint32_t i = threadIdx.x; i < SPREAD; i += THREADS)
+        state->spread[0][i] = state->spread[1][i] = 0;
+    __syncthreads();
+    each_token<WIDE>(task, [&](float cleaned, uint32_t) {
+        uint32_t bucket = spread_of(cleaned, largest, scale);
+        if (bucket == SPREAD)
+            return;
+        uint64_t weight = fixed_weight(cleaned, largest, scale);
+        add_in_halves(&state->spread[0][bucket], &state->spread[1][bucket], weight);
+        sum += weight;
+    });
+    return block_sum(sum);
+}
+
+/* As `search` by weights, for a target below the sum of the buckets: state->found, found_through. */
+template <bool WIDE>
+static __device__ __noinline__ void search_spread(const row_task &task, uint64_t target,
+                                                  finish_state *state) {
+    const uint32_t each = SPREAD / THREADS, held_each = CANDIDATES / THREADS;
+    float largest = order_logit(state->best), scale = scale_of(task);
+    uint64_t sums[each], sum = 0;
+#pragma unroll
+    for (uint32_t i = 0; i < each; i++) {
+        uint32_t bucket = threadIdx.x * each + i;
+        sums[i] = (uint64_t)state->spread[1][bucket] << 32 | state->spread[0][bucket];
+        sum += sums[i];
+    }
+    uint64_t through = block_sum_before((unsigned long long)sum);
+#pragma unroll
+    for (uint32_t i = 0; i < each; i++) {
+        if (through <= target && through + sums[i] > target) {
+            state->bucket = threadIdx.x * each + i;
+            state->bucket_before = through;
+        }
+        through += sums[i];
+    }
+    __syncthreads();
+    uint32_t wanted = state->bucket, padded;
+    bool room = collect<WIDE>(task, state, [=](float cleaned, uint32_t) {
+        return spread_of(cleaned, largest, scale) == wanted;
+    });
+    if (!room) {
+        uint64_t found = search<WIDE>(task, true, target, state);
+        uint64_t found_through = fixed_sum<WIDE>(task, found, state);
+        if (threadIdx.x == 0) {
+            state->found = found;
+            state->found_through = found_through;
+        }
+        __syncthreads();
+        return;
+    }
+    sort_candidates(state, &padded);
+    uint64_t weights[held_each];
+    uint32_t begin = threadIdx.x * held_each;
+    sum = 0;
+#pragma unroll
+    for (uint32_t i = 0; i < held_each; i++) {
+        bool held = begin + i < state->collected;
+        weights[i] = held ? fixed_weight(order_logit(state->candidates[begin + i]), largest, scale) : 0;
+        sum += weights[i];
+    }
+    through = state->bucket_before + block_sum_before((unsigned long long)sum);
+#pragma unroll
+    for (uint32_t i = 0; i < held_each; i++) {
+        if (through <= target && through + weights[i] > target) {
+            state->found = state->candidates[begin + i];
+            state->found_through = through + weights[i];
+        }
+        through += weights[i];
+    }
+    __syncthreads();
+}
+
+/* Truncation and draw where too much may be kept to be sorted. */
 template <bool WIDE>
 static __device__ __noinline__ int32_t draw_searched(const row_task &task, finish_state *state) {
-    uint64_t least = (uint64_t)1 << 32;
+    uint64_t least = (uint64_t)1 << 32, total = spread_weights<WIDE>(task, state), sum = total;
     if (task.top_k > 0) {
         uint32_t finite = 0;
         each_token<WIDE>(task, [&](float cleaned, uint32_t) { finite += cleaned != -INFINITY; });
-        if (task.top_k < block_sum(finite))
+        if (task.top_k < block_sum(finite)) {
             least = search<WIDE>(task, false, task.top_k - 1, state);
+            sum = fixed_sum<WIDE>(task, least, state);
+        }
     }
     if (task.top_p < 1) {
-        uint64_t enough = (uint64_t)((double)task.top_p * (double)fixed_sum<WIDE>(task, least, state));
-        uint64_t reached = search<WIDE>(task, true, enough > 0 ? enough - 1 : 0, state);
-        least = reached > least ? reached : least;
+        uint64_t enough = (uint64_t)((double)task.top_p * (double)sum);
+        search_spread<WIDE>(task, enough > 0 ? enough - 1 : 0, state);
+        if (state->found > least) {
+            least = state->found;
+            sum = state->found_through;
+        }
     }
     if (task.min_p > 0) {
         uint64_t reached = (uint64_t)key_of_weight(task, (double)task.min_p, state) << 32;
-        least = reached > least ? reached : least;
+        if (reached > least)
+            sum = fixed_sum<WIDE>(task, reached, state);
     }
-    uint64_t sum = fixed_sum<WIDE>(task, least, state);
-    uint64_t target = (uint64_t)(task.random * (double)sum);
-    return (int32_t)order_token(search<WIDE>(task, true, target < sum ? target : sum - 1, state));
+    uint64_t target = (uint64_t)(task.random * (double)sum), last = (sum < total ? sum : total) - 1;
+    search_spread<WIDE>(task, target < last ? target : last, state);
+    return (int32_t)order_token(state->found);
 }
 
 /* ------------------------------------------------------------------ finish: sorted ----------- */
 
 /* Truncation and draw among sorted candidates, which are all that may be kept. */
-static __device__ int32_t draw_sorted(const row_task &task, uint32_t padded, finish_state *state) {
+static __device__ __noinline__ int32_t draw_sorted(const row_task &task, uint32_t padded, finish_state *state) {
     const uint32_t each_max = CANDIDATES / THREADS;
     uint32_t each = padded > THREADS ? padded / THREADS : 1, begin = threadIdx.x * each;
     uint32_t limit = task.top_k > 0 && task.top_k < state->collected ? task.top_k : state->collected;
@@ -650,9 +759,9 @@ static __device__ int32_t draw_truncated(const row_task &task, finish_state *sta
         double left_out = task.top_p < 1 ? (1.0 - (double)task.top_p) * state->total / task.vocab_size : 0;
         least = key_of_weight(task, 0.999 * fmax(left_out, (double)task.min_p), state);
     }
-    bool room = collect<WIDE>(task, (uint64_t)least << 32, state);
+    bool room = collect_from_key<WIDE>(task, least, state);
     if (!room && task.top_k > 0 && task.top_k <= CANDIDATES)
-        room = collect<WIDE>(task, search<WIDE>(task, false, task.top_k - 1, state), state);
+        room = collect_from_order<WIDE>(task, search<WIDE>(task, false, task.top_k - 1, state), state);
     if (!room)
         return draw_searched<WIDE>(task, state);
     sort_candidates(state, &padded);
@@ -663,17 +772,16 @@ static __device__ int32_t draw_truncated(const row_task &task, finish_state *sta
 
 /* The likeliest `count` tokens stand first among the candidates; there may be fewer. */
 template <bool WIDE>
-static __device__ void find_likeliest(const row_task &task, uint32_t count, finish_state *state) {
+static __device__ __noinline__ void find_likeliest(const row_task &task, uint32_t count, finish_state *state) {
     uint32_t padded;
-    uint64_t least = (uint64_t)key_of_groups(task, count, state) << 32;
-    if (!collect<WIDE>(task, least, state))
-        collect<WIDE>(task, search<WIDE>(task, false, count - 1, state), state);
+    if (!collect_from_key<WIDE>(task, key_of_groups(task, count, state), state))
+        collect_from_order<WIDE>(task, search<WIDE>(task, false, count - 1, state), state);
     sort_candidates(state, &padded);
 }
 
 template <bool WIDE>
 static __device__ void tell_logprobs(const row_task &task, const sample_call &call, finish_state *state) {
-    cento_token_logprob *to = call.logprobs + (size_t)task.row * (1 + call.logprobs_max);
+    cento_token_logprob *to = call.read_logprobs + (size_t)task.row * (1 + call.logprobs_max);
     uint32_t count = task.top_k, place = threadIdx.x;
     int32_t chosen = call.tokens[task.row];
     if (state->best == 0)
@@ -701,7 +809,7 @@ static __device__ void tell_logprobs(const row_task &task, const sample_call &ca
 /* ------------------------------------------------------------------------------- finish ----- */
 
 template <bool WIDE>
-static __global__ void __launch_bounds__(THREADS) finish_kernel(sample_call call) {
+static __global__ void __launch_bounds__(THREADS, 2) finish_kernel(sample_call call) {
     __shared__ finish_state state;
     row_task task = task_of(call, blockIdx.x);
     join_slices(task, &state);
@@ -719,7 +827,7 @@ static __global__ void __launch_bounds__(THREADS) finish_kernel(sample_call call
     else
         token = draw_truncated<WIDE>(task, &state);
     if (threadIdx.x == 0)
-        call.tokens[task.row] = token;
+        call.tokens[task.row] = call.read_tokens[task.row] = token;
 }
 
 /* ----------------------------------------------------------------------------- launches ------ */
