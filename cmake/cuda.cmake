@@ -25,5 +25,9 @@ if(CENTO_CUDA)
   # as system headers: they are not ours to warn about
   target_include_directories(cento SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
   target_link_libraries(cento PUBLIC CUDA::cudart_static)
+  add_executable(bench_cuda_sample EXCLUDE_FROM_ALL bench/cuda/sample.c)
+  target_include_directories(bench_cuda_sample PRIVATE tests)
+  target_include_directories(bench_cuda_sample SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+  target_link_libraries(bench_cuda_sample PRIVATE cento_flags cento)
   set(CENTO_PC_CUDA " -L${CUDAToolkit_LIBRARY_DIR} -lcudart_static -lrt -ldl -lpthread") # for cento.pc
 endif()

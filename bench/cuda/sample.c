@@ -1,11 +1,12 @@
 /*
  * Bench of sampling on the GPU: one call of the backend's `sample`, by rows and options.
  *
- *   sample [vocabulary]    medians over 40 calls, in microseconds: on the device from the first copy up to
- * the last copy down (events), and for the caller. Logits of two shapes: peaked as a trained model's, flat as
- * random weights give them. L2 is not cleared; the logits of 128 rows and more do not fit.
+ *   bench_cuda_sample [vocabulary]    medians over 40 calls, in microseconds: of the device, behind work that
+ *                                     hides the launches, with a cold L2 (events); and for a caller whose
+ *                                     device was idle. Logits of two shapes: peaked as a trained model's, and
+ *                                     flat as random weights give them.
  *
- * Build: bench/cuda/build.sh, with libcento.a of build/release.
+ * Build: cmake --build --preset release --target bench_cuda_sample
  */
 #include <math.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 #include "random.h"
 
 enum { CALLS = 40, ROWS_MAX = 256 };
+#define SWEPT_BYTES ((size_t)768 << 20) /* takes longer to write than the launches take */
 
 #define OK(call)                                                                                             \
     do {                                                                                                     \
@@ -43,6 +45,7 @@ static const option options[] = {
 };
 
 static cento_error error;
+static void *swept;
 
 static int by_value(const void *left, const void *right) {
     double a = *(const double *)left, b = *(const double *)right;
@@ -81,13 +84,16 @@ static void measure(backend *device, float *logits, uint32_t rows, uint32_t voca
                                 .logprobs_max = how->row.logprobs,
                                 .tokens = tokens,
                                 .logprobs = logprobs};
-    for (int call = -3; call < CALLS; call++) {
+    for (int call = -6; call < 2 * CALLS; call++) {
+        bool behind = call % 2 != 0;
         float took_ms;
         for (uint32_t i = 0; i < rows; i++) {
             asked[i] = how->row;
             asked[i].random = (double)(random_bits() >> 11) * 0x1p-53;
             asked[i].penalty_count = how->penalties;
         }
+        if (behind)
+            cudaMemsetAsync(swept, 0, SWEPT_BYTES, stream);
         double began = now_us();
         cudaEventRecord(begin, stream);
         OK(device->ops->sample(device, logits, &batch, &error));
@@ -95,10 +101,10 @@ static void measure(backend *device, float *logits, uint32_t rows, uint32_t voca
         cudaEventRecord(end, stream);
         cudaEventSynchronize(end);
         cudaEventElapsedTime(&took_ms, begin, end);
-        if (call >= 0) {
-            on_device[call] = (double)took_ms * 1e3;
-            for_caller[call] = ended - began;
-        }
+        if (call >= 0 && behind)
+            on_device[call / 2] = (double)took_ms * 1e3;
+        else if (call >= 0)
+            for_caller[call / 2] = ended - began;
     }
     *device_us = median(on_device, CALLS);
     *caller_us = median(for_caller, CALLS);
@@ -115,6 +121,8 @@ int main(int argc, char **argv) {
     backend *device;
     OK(backend_create("cuda", &how, &device, &error));
     float *logits = device->ops->alloc(device, count), *host = malloc(count * sizeof *host);
+    if (cudaMalloc(&swept, SWEPT_BYTES) != cudaSuccess)
+        return 1;
     printf("%s\n%u logits; µs on the device / for the caller\n", device->ops->describe(device), vocab);
     for (int flat = 0; flat < 2; flat++) {
         for (size_t i = 0; i < count; i++) {
@@ -139,6 +147,7 @@ int main(int argc, char **argv) {
             fflush(stdout);
         }
     }
+    cudaFree(swept);
     device->ops->release(device, logits);
     device->ops->destroy(device);
     free(host);

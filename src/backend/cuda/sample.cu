@@ -6,15 +6,15 @@
  *            of each group of threads. Reads the logits once: 4 bytes × rows × vocabulary is what it must move.
  *   finish   a block for each row. Greedy: the largest of the slices. Temperature alone: the slices' sums say in
  *            which slice the token lies, and only that is read again. Truncated: what may be kept is collected
- *            in shared memory (few, as a rule), sorted, and cut and drawn as on the CPU.
+ *            in shared memory, sorted, and cut and drawn as on the CPU; of a group whose largest logit cannot
+ *            be kept nothing is read.
  *
- * What is collected is all that reaches a logit which certainly not too much is above of: for top-k the k-th
- * largest of the groups' largest (k groups have one that is as large); for top-p a weight of which even the
- * whole vocabulary would not make up the 1 - p that is left out; for min-p its own bound. If it is more than
- * shared memory holds (flat distributions), the weights are spread over buckets by their logarithm: the sums
- * say in which bucket a cut or a draw falls, and only that one is collected and sorted. If even that is too
- * much (ties), or many of the likeliest are to be counted, the row is searched by radix: a histogram over 11
- * bits of the order at a time, from the likeliest down.
+ * Collected are tokens whose logit reaches a bound: for top-k one that k groups reach, and so at least k tokens;
+ * for top-p a weight so small that all of the vocabulary below it would not make up the 1 - p that is left out;
+ * for min-p its own. If they are more than shared memory holds (flat distributions), the weights are spread over
+ * buckets by their logarithm: the sums say in which bucket a cut or a draw falls, and only that one is collected
+ * and sorted. If even that is too much (ties), or very many of the likeliest are to be counted, the row is
+ * searched by radix: a histogram over 11 bits of the order at a time, from the likeliest down.
  *
  * The order of a token is its logit as an integer, then its id, the lowest first: no two are equal. All sums are
  * taken in a fixed order, or of integers (weights as multiples of 2^-44), so that a row gives the same token
@@ -25,11 +25,12 @@
 static const uint32_t WARP = 32, ALL_LANES = 0xFFFFFFFFu, NONE = 0xFFFFFFFFu;
 static const uint32_t SCAN_THREADS = 256, SCAN_LOADS = SAMPLE_SLICE / (4 * SCAN_THREADS);
 static const uint32_t GROUP_LANES = SCAN_THREADS / SAMPLE_GROUPS;
-static const uint32_t THREADS = 512;      /* of finish */
-static const uint32_t CANDIDATES = 4096;  /* that are sorted */
+static const uint32_t THREADS = 512;     /* of finish */
+static const uint32_t CANDIDATES = 4096; /* that are sorted */
 static const uint32_t RADIX_BITS = 11, BUCKETS = 1u << RADIX_BITS;
-static const uint32_t SPREAD = 1024; /* buckets of weights */
-static const uint32_t WEIGHT_BITS = 44; /* weights are told apart down to 2^-44 */
+static const uint32_t SPREAD = 1024;     /* buckets of weights */
+static const uint32_t WEIGHT_BITS = 44;  /* weights are told apart down to 2^-44 */
+static_assert(GROUP_LANES * SCAN_LOADS == WARP, "a warp reads a group with one load of each lane");
 static const uint32_t DRAWN_TOGETHER = SAMPLE_SLICE / THREADS; /* elements of a slice that a thread has */
 #define LOG2_E 1.4426950408889634
 
@@ -182,6 +183,7 @@ typedef struct row_task {
     uint32_t top_k;
     float top_p, min_p;
     double random;
+    bool truncated;       /* not all can be drawn: groups are wanted */
     sample_slice *slices; /* (slice_count) */
     float *groups;        /* (slice_count, SAMPLE_GROUPS) */
 } row_task;
@@ -199,6 +201,7 @@ static __device__ row_task task_of(const sample_call &call, uint32_t place) {
     task.top_p = drawn ? asked.top_p : 1.0f;
     task.min_p = drawn ? asked.min_p : 0.0f;
     task.random = asked.random;
+    task.truncated = task.temperature > 0 && (task.top_k > 0 || task.top_p < 1 || task.min_p > 0);
     task.slices = call.slices + (size_t)place * call.slice_count;
     task.groups = call.groups + (size_t)place * call.slice_count * SAMPLE_GROUPS;
     return task;
@@ -240,7 +243,7 @@ static __global__ void __launch_bounds__(SCAN_THREADS) scan_kernel(sample_call c
             }
         }
     }
-    if (task.top_k > 0) {
+    if (task.truncated) {
         float group = largest;
         for (uint32_t distance = 1; distance < GROUP_LANES; distance *= 2)
             group = fmaxf(group, __shfl_xor_sync(ALL_LANES, group, distance));
@@ -406,33 +409,64 @@ static __device__ __forceinline__ void each_token(const row_task &task, VISIT vi
     }
 }
 
-/* Candidates are the tokens that are wanted(cleaned logit, token); false: there is no room for all. */
-template <bool WIDE, typename WANTED>
-static __device__ __noinline__ bool collect(const row_task &task, finish_state *state, WANTED wanted) {
+static __device__ __forceinline__ void clear_candidates(finish_state *state) {
     __syncthreads();
     if (threadIdx.x == 0)
         state->collected = 0;
     __syncthreads();
+}
+
+static __device__ __forceinline__ void add_candidate(finish_state *state, float cleaned, uint32_t token) {
+    if (*(volatile uint32_t *)&state->collected > CANDIDATES)
+        return;
+    uint32_t place = atomicAdd(&state->collected, 1u);
+    if (place < CANDIDATES)
+        state->candidates[place] = order_of(cleaned, token);
+}
+
+/* Candidates are the tokens that are wanted(cleaned logit, token); false: there is no room for all. */
+template <bool WIDE, typename WANTED>
+static __device__ __noinline__ bool collect(const row_task &task, finish_state *state, WANTED wanted) {
+    clear_candidates(state);
     each_token<WIDE>(task, [&](float cleaned, uint32_t token) {
-        if (!wanted(cleaned, token) || *(volatile uint32_t *)&state->collected > CANDIDATES)
-            return;
-        uint32_t place = atomicAdd(&state->collected, 1u);
-        if (place < CANDIDATES)
-            state->candidates[place] = order_of(cleaned, token);
+        if (wanted(cleaned, token))
+            add_candidate(state, cleaned, token);
     });
     __syncthreads();
     return state->collected <= CANDIDATES;
 }
 
 template <bool WIDE>
-static __device__ bool collect_from_key(const row_task &task, uint32_t least, finish_state *state) {
-    return collect<WIDE>(task, state, [=](float cleaned, uint32_t) { return key_of(cleaned) >= least; });
-}
-
-template <bool WIDE>
 static __device__ bool collect_from_order(const row_task &task, uint64_t least, finish_state *state) {
     return collect<WIDE>(task, state,
                          [=](float cleaned, uint32_t token) { return order_of(cleaned, token) >= least; });
+}
+
+/* The same for tokens of at least this key: of groups that have none nothing is read. A warp for each group, a
+ * load for each lane. */
+template <bool WIDE>
+static __device__ __noinline__ bool collect_from_key(const row_task &task, uint32_t least, finish_state *state) {
+    uint32_t lane = threadIdx.x % WARP, groups = task.slice_count * SAMPLE_GROUPS;
+    clear_candidates(state);
+    for (uint32_t first = threadIdx.x / WARP * WARP; first < groups; first += THREADS) {
+        bool has = first + lane < groups && key_of(task.groups[first + lane]) >= least;
+        for (uint32_t left = __ballot_sync(ALL_LANES, has); left != 0; left &= left - 1) {
+            uint32_t group = first + __ffs((int)left) - 1, slice = group / SAMPLE_GROUPS;
+            uint32_t token = slice * SAMPLE_SLICE + 4 * (lane / GROUP_LANES * SCAN_THREADS +
+                                                         group % SAMPLE_GROUPS * GROUP_LANES + lane % GROUP_LANES);
+            float4 four = load4<WIDE>(task.logits, token, task.vocab_size);
+            float values[4] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+            for (uint32_t i = 0; i < 4; i++) {
+                if (key_of(values[i]) >= least)
+                    add_candidate(state, values[i], token + i);
+            }
+            if (*(volatile uint32_t *)&state->collected > CANDIDATES)
+                break;
+        }
+    }
+    __syncthreads();
+    return state->collected <= CANDIDATES;
 }
 
 /* The likeliest first. Bitonic. */
@@ -459,24 +493,30 @@ static __device__ __noinline__ void sort_candidates(finish_state *state, uint32_
     *padded = count;
 }
 
-/* A logit's key that at least k tokens reach, and as a rule not many more; 1 if none is known. */
-static __device__ __noinline__ uint32_t key_of_groups(const row_task &task, uint32_t k, finish_state *state) {
-    const uint32_t each = 2 * CANDIDATES / THREADS;
+/* A logit's key that at least k tokens reach, and as a rule not many more: the upper bits of the largest one
+ * that k groups reach, two bits at a time. 1 if none is known. */
+static __device__ __noinline__ uint32_t key_of_groups(const row_task &task, uint32_t k) {
+    const uint32_t each = 8, count_bits = 21, bits_left_out = 14;
     uint32_t groups = task.slice_count * SAMPLE_GROUPS, keys[each], found = 0;
-    if (k > groups || groups > 2 * CANDIDATES)
+    if (k > groups || groups > each * THREADS)
         return 1;
 #pragma unroll
     for (uint32_t i = 0; i < each; i++) {
         uint32_t place = i * THREADS + threadIdx.x;
         keys[i] = place < groups ? key_of(task.groups[place]) : 0;
     }
-    for (uint32_t bit = 0x80000000u; bit > 0; bit /= 2) {
-        uint32_t reached = 0;
+    for (uint32_t shift = 30; shift >= bits_left_out; shift -= 2) {
+        unsigned long long reached = 0; /* how many reach each of three keys */
 #pragma unroll
-        for (uint32_t i = 0; i < each; i++)
-            reached += keys[i] >= (found | bit);
-        if (block_sum(reached) >= k)
-            found |= bit;
+        for (uint32_t i = 0; i < each; i++) {
+            for (uint32_t step = 1; step <= 3; step++)
+                reached += (unsigned long long)(keys[i] >= (found | step << shift)) << (step - 1) * count_bits;
+        }
+        reached = block_sum(reached);
+        uint32_t step = 3;
+        while (step > 0 && (reached >> (step - 1) * count_bits & ((1u << count_bits) - 1)) < k)
+            step--;
+        found |= step << shift;
     }
     return found > 0 ? found : 1;
 }
@@ -753,7 +793,7 @@ template <bool WIDE>
 static __device__ int32_t draw_truncated(const row_task &task, finish_state *state) {
     uint32_t least = 1, padded;
     if (task.top_k > 0) {
-        least = key_of_groups(task, task.top_k, state);
+        least = key_of_groups(task, task.top_k);
     } else {
         /* what weighs less could all be left out, and p still be reached; a little less, for rounding */
         double left_out = task.top_p < 1 ? (1.0 - (double)task.top_p) * state->total / task.vocab_size : 0;
@@ -774,7 +814,7 @@ static __device__ int32_t draw_truncated(const row_task &task, finish_state *sta
 template <bool WIDE>
 static __device__ __noinline__ void find_likeliest(const row_task &task, uint32_t count, finish_state *state) {
     uint32_t padded;
-    if (!collect_from_key<WIDE>(task, key_of_groups(task, count, state), state))
+    if (!collect_from_key<WIDE>(task, key_of_groups(task, count), state))
         collect_from_order<WIDE>(task, search<WIDE>(task, false, count - 1, state), state);
     sort_candidates(state, &padded);
 }
@@ -822,10 +862,10 @@ static __global__ void __launch_bounds__(THREADS, 2) finish_kernel(sample_call c
         token = -1;
     else if (task.temperature == 0)
         token = (int32_t)order_token(state.best);
-    else if (task.top_k == 0 && task.top_p >= 1 && task.min_p <= 0)
-        token = draw_plain<WIDE>(task, &state);
-    else
+    else if (task.truncated)
         token = draw_truncated<WIDE>(task, &state);
+    else
+        token = draw_plain<WIDE>(task, &state);
     if (threadIdx.x == 0)
         call.tokens[task.row] = call.read_tokens[task.row] = token;
 }
