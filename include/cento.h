@@ -485,7 +485,8 @@ typedef struct cento_stats {
 
     /* steps */
     uint64_t steps;
-    /* in all; plan, forward pass and sampling are parts of step_ms */
+    /* in all; plan, forward pass and sampling are parts of step_ms; where the device draws the tokens, that
+     * is part of its forward pass */
     double step_ms, attention_plan_ms, forward_ms, sample_ms;
     /* attention, summed over steps, for one layer and KV head: level 0 shared by all sequences of a step, 1
      * by some, 2 read by one */

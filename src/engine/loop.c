@@ -4,8 +4,9 @@
  *
  *   inbox → cancels → cascade_scheduler_step → copies, plan, forward pass → computed → sample, accept, tell
  *
- * and at its end those that have finished are told so, when all that they held is dropped and counted. A step
- * that fails ends the requests that had rows in it, and no other. It allocates nothing per token.
+ * (a backend that samples draws the tokens as part of the forward pass), and at its end those that have
+ * finished are told so, when all that they held is dropped and counted. A step that fails ends the requests
+ * that had rows in it, and no other. It allocates nothing per token.
  */
 #include <assert.h>
 #include <string.h>
@@ -331,6 +332,34 @@ static cento_status build_plans(cento_engine *engine, const cascade_step *step, 
     return CENTO_OK;
 }
 
+/* Draws a token for each row of logits, which lie on the device. Nothing has been drawn if it fails. */
+static cento_status sample_on_device(cento_engine *engine, const cascade_step *step, cento_error *error) {
+    step_samples *samples = &engine->samples;
+    sample_batch batch = {.row_count = step->logit_count,
+                          .vocab_size = engine->config.vocab_size,
+                          .rows = samples->rows,
+                          .tokens = samples->tokens,
+                          .logprobs = samples->logprobs};
+    for (uint32_t i = 0; i < step->logit_count; i++) {
+        const cento_generation *generation = step->logit_sequences[i]->user;
+        batch.change_count += sampler_change_count(&generation->sampler);
+    }
+    if (!mem_grow((void **)&samples->changes, &samples->change_capacity, batch.change_count,
+                  sizeof *samples->changes))
+        return error_memory(error, batch.change_count * sizeof *samples->changes);
+    sample_change *changes = samples->changes;
+    for (uint32_t i = 0; i < step->logit_count; i++) {
+        const cento_generation *generation = step->logit_sequences[i]->user;
+        uint32_t logprobs = generation->request.logprobs;
+        sampler_describe(&generation->sampler, logprobs, &samples->rows[i], changes);
+        changes += sampler_change_count(&generation->sampler);
+        batch.logprobs_max = logprobs > batch.logprobs_max ? logprobs : batch.logprobs_max;
+    }
+    batch.changes = samples->changes;
+    samples->logprobs_width = 1 + (size_t)batch.logprobs_max;
+    return engine->device->ops->sample(engine->device, decoder_logits(engine->model), &batch, error);
+}
+
 static cento_status forward(cento_engine *engine, const cascade_step *step, cento_error *error) {
     const backend_ops *ops = engine->device->ops;
     for (uint32_t i = 0; i < step->copy_count; i++) {
@@ -352,6 +381,8 @@ static cento_status forward(cento_engine *engine, const cascade_step *step, cent
                                  .logit_row_count = step->logit_count};
     uint64_t begin_ns = clock_now_ns();
     cento_status status = decoder_forward(engine->model, &batch, engine->pool, engine->logits, error);
+    if (status == CENTO_OK && engine->logits == NULL && step->logit_count > 0)
+        status = sample_on_device(engine, step, error);
     engine->counted.forward_ms += clock_ms_since(begin_ns);
     return status;
 }
@@ -406,34 +437,6 @@ static cento_status push_token(cento_generation *generation, int32_t token, bool
     return status;
 }
 
-/* All rows of a step on the device. */
-static cento_status sample_on_device(cento_engine *engine, const cascade_step *step, cento_error *error) {
-    step_samples *samples = &engine->samples;
-    sample_batch batch = {.row_count = step->logit_count,
-                          .vocab_size = engine->config.vocab_size,
-                          .rows = samples->rows,
-                          .tokens = samples->tokens,
-                          .logprobs = samples->logprobs};
-    for (uint32_t i = 0; i < step->logit_count; i++) {
-        const cento_generation *generation = step->logit_sequences[i]->user;
-        batch.change_count += sampler_change_count(&generation->sampler);
-    }
-    if (!mem_grow((void **)&samples->changes, &samples->change_capacity, batch.change_count,
-                  sizeof *samples->changes))
-        return error_memory(error, batch.change_count * sizeof *samples->changes);
-    sample_change *changes = samples->changes;
-    for (uint32_t i = 0; i < step->logit_count; i++) {
-        cento_generation *generation = step->logit_sequences[i]->user;
-        uint32_t logprobs = generation->request.logprobs;
-        sampler_describe(&generation->sampler, logprobs, &samples->rows[i], changes);
-        changes += sampler_change_count(&generation->sampler);
-        batch.logprobs_max = logprobs > batch.logprobs_max ? logprobs : batch.logprobs_max;
-    }
-    batch.changes = samples->changes;
-    samples->logprobs_width = 1 + (size_t)batch.logprobs_max;
-    return engine->device->ops->sample(engine->device, decoder_logits(engine->model), &batch, error);
-}
-
 /* The token of a row of the step's logits. */
 static cento_status next_token(cento_engine *engine, cento_generation *generation, uint32_t row,
                                int32_t *token, cento_error *error) {
@@ -442,6 +445,7 @@ static cento_status next_token(cento_engine *engine, cento_generation *generatio
         return sampler_next(engine->sampler, &generation->sampler, engine->logits + (size_t)row * vocab_size,
                             token, error);
     *token = engine->samples.tokens[row];
+    sampler_drawn(&generation->sampler);
     return *token < 0 ? sampler_refuse(vocab_size, error) : CENTO_OK;
 }
 
@@ -486,15 +490,11 @@ static cento_status sample(cento_generation *generation, uint32_t row, bool *don
 
 static void sample_all(cento_engine *engine, const cascade_step *step) {
     uint64_t begin_ns = clock_now_ns();
-    cento_error error;
-    cento_status device_status = CENTO_OK;
-    if (engine->logits == NULL && step->logit_count > 0)
-        device_status = sample_on_device(engine, step, &error);
     for (uint32_t i = 0; i < step->logit_count; i++) {
         cento_generation *generation = step->logit_sequences[i]->user;
-        bool done = false;
-        cento_status status =
-            device_status == CENTO_OK ? sample(generation, i, &done, &error) : device_status;
+        cento_error error;
+        bool done;
+        cento_status status = sample(generation, i, &done, &error);
         if (status != CENTO_OK)
             fail(generation, status, &error);
         else if (done)

@@ -220,7 +220,13 @@ uint32_t sampler_change_count(const sampler_state *state) {
     return state->seen_count + state->bias_count;
 }
 
-void sampler_describe(sampler_state *state, uint32_t logprobs, sample_row *row, sample_change *changes) {
+void sampler_drawn(sampler_state *state) {
+    if (state->sampling.temperature > 0)
+        (void)random_next(state->random);
+}
+
+void sampler_describe(const sampler_state *state, uint32_t logprobs, sample_row *row,
+                      sample_change *changes) {
     const cento_sampling *sampling = &state->sampling;
     *row = (sample_row){.temperature = sampling->temperature,
                         .top_k = sampling->top_k,
@@ -229,8 +235,11 @@ void sampler_describe(sampler_state *state, uint32_t logprobs, sample_row *row, 
                         .penalty_count = state->seen_count,
                         .bias_count = state->bias_count,
                         .logprobs = logprobs};
-    if (sampling->temperature > 0)
-        row->random = random_unit(state->random);
+    if (sampling->temperature > 0) {
+        uint64_t random[4];
+        memcpy(random, state->random, sizeof random);
+        row->random = random_unit(random);
+    }
     for (uint32_t i = 0; i < state->seen_count; i++)
         *changes++ = change_of_seen(sampling, &state->seen[i]);
     for (uint32_t i = 0; i < state->bias_count; i++)

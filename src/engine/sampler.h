@@ -71,10 +71,11 @@ cento_status sampler_next(sampler *workspace, sampler_state *state, const float 
 /* Counts a token as part of the answer. */
 void sampler_accept(sampler_state *state, int32_t token);
 
-/* What a backend needs to draw the next token, in place of sampler_next: call one of them, once a token.
- * changes: (sampler_change_count), written. */
+/* What a backend needs to draw the next token, in place of sampler_next. changes: (sampler_change_count),
+ * written. Once it is drawn, sampler_drawn: the random number is used up. */
 uint32_t sampler_change_count(const sampler_state *state);
-void sampler_describe(sampler_state *state, uint32_t logprobs, sample_row *row, sample_change *changes);
+void sampler_drawn(sampler_state *state);
+void sampler_describe(const sampler_state *state, uint32_t logprobs, sample_row *row, sample_change *changes);
 /* What sampler_next says if there is nothing to draw. */
 cento_status sampler_refuse(uint32_t vocab_size, cento_error *error);
 

@@ -82,7 +82,7 @@ static void ask(rows *all, uint32_t row, cento_sampling sampling, uint64_t seed,
         sampler_accept(&all->states[row], answer[i]);
 }
 
-/* Draws from every row, with the next random numbers of copies of the states. */
+/* Draws from every row, with the next random numbers of the states. */
 static cento_status draw(rows *all, float *memory) {
     size_t changes = 0;
     for (uint32_t i = 0; i < all->count; i++)
@@ -91,9 +91,8 @@ static cento_status draw(rows *all, float *memory) {
     sample_change *list = mem_alloc(changes, sizeof *list), *next = list;
     all->logprobs_max = 0;
     for (uint32_t i = 0; i < all->count; i++) {
-        sampler_state copy = all->states[i];
-        sampler_describe(&copy, all->logprobs[i], &described[i], next);
-        next += sampler_change_count(&copy);
+        sampler_describe(&all->states[i], all->logprobs[i], &described[i], next);
+        next += sampler_change_count(&all->states[i]);
         all->logprobs_max = all->logprobs[i] > all->logprobs_max ? all->logprobs[i] : all->logprobs_max;
     }
     const sample_batch batch = {.row_count = all->count,
@@ -139,10 +138,10 @@ static int by_order(const void *left, const void *right) {
 /* How far the random number is from the share of a token, in f64, by the definitions of sampler.h; an upper
  * bound where truncation may have decided otherwise. */
 static double distance_from_share(const rows *all, uint32_t row, int32_t token) {
-    sampler_state copy = all->states[row];
+    const sampler_state *asked = &all->states[row];
     sample_row how;
-    sample_change *changes = mem_alloc(sampler_change_count(&copy), sizeof *changes);
-    sampler_describe(&copy, 0, &how, changes);
+    sample_change *changes = mem_alloc(sampler_change_count(asked), sizeof *changes);
+    sampler_describe(asked, 0, &how, changes);
     float *logits = mem_alloc(all->vocab, sizeof *logits);
     memcpy(logits, row_of(all, row), all->vocab * sizeof *logits);
     for (uint32_t i = 0; i < how.penalty_count + how.bias_count; i++) {

@@ -462,6 +462,17 @@ static cento_status failing_matmul(backend *self, const backend_matrix *matrix, 
     return true_matmul(self, matrix, x, rows, bias, accumulate, y, failure);
 }
 
+static cento_status (*true_sample)(backend *self, float *logits, const sample_batch *batch,
+                                   cento_error *failure);
+static atomic_int draws_to_failure;
+
+static cento_status failing_sample(backend *self, float *logits, const sample_batch *batch,
+                                   cento_error *failure) {
+    if (atomic_fetch_sub(&draws_to_failure, 1) == 0)
+        return error_set(failure, CENTO_BACKEND, "the dice are on fire");
+    return true_sample(self, logits, batch, failure);
+}
+
 static void a_failing_pass_fails_the_requests_in_it_and_no_other(void **state) {
     (void)state;
     cento_options options = tiny_options(&model);
@@ -475,11 +486,16 @@ static void a_failing_pass_fails_the_requests_in_it_and_no_other(void **state) {
     backend_ops ops = *true_ops;
     true_matmul = ops.matmul;
     ops.matmul = failing_matmul;
+    true_sample = ops.sample;
+    if (ops.sample != NULL)
+        ops.sample = failing_sample;
     int failed_sum = 0;
     for (int round = 0; round < 12; round++) {
         cento_generation *generations[5];
         int failed = 0;
-        atomic_store(&passes_to_failure, 7 + 23 * round);
+        bool draws = true_sample != NULL && round % 2 != 0;
+        atomic_store(&passes_to_failure, draws ? -1 : 7 + 23 * round);
+        atomic_store(&draws_to_failure, draws ? 2 * round : -1);
         engine->device->ops = &ops; /* its thread sleeps, and sees it with the submission */
         for (int i = 0; i < 5; i++) {
             request.salt = i % 2 ? "one" : NULL;

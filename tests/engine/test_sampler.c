@@ -285,6 +285,71 @@ static void a_seed_gives_one_series_and_other_seeds_others(void **state) {
     end(&drawing);
 }
 
+/* A token drawn elsewhere takes the same random number as one drawn here, and only once it is drawn. */
+static void a_row_described_has_the_random_number_of_a_row_drawn(void **state) {
+    (void)state;
+    enum { COUNT = 100 };
+    float logits[COUNT];
+    random_logits(logits, COUNT, 1);
+    one_sampler here = {0}, elsewhere = {0};
+    ASSERT_OK(sampler_create(COUNT, &here.workspace, &error));
+    ASSERT_OK(sampler_create(COUNT, &elsewhere.workspace, &error));
+    for (int temperature = 0; temperature < 2; temperature++) {
+        cento_sampling sampling = off((float)temperature);
+        begin(&here, &sampling, 5);
+        begin(&elsewhere, &sampling, 5);
+        for (int i = 0; i < 50; i++) {
+            sample_row row, again;
+            sampler_describe(&elsewhere.state, 0, &row, NULL);
+            sampler_describe(&elsewhere.state, 0, &again, NULL);
+            assert_true(row.random == again.random);
+            sampler_drawn(&elsewhere.state);
+            int32_t token = next_token(&here, logits);
+            assert_memory_equal(here.state.random, elsewhere.state.random, sizeof here.state.random);
+            /* in the order of ids, by the definition */
+            double sum = 0, left = 0;
+            for (int j = 0; j < COUNT; j++)
+                sum += exp((double)logits[j]);
+            left = row.random * sum;
+            int expected = 0;
+            while (expected < COUNT - 1 && (left -= exp((double)logits[expected])) >= 0)
+                expected++;
+            if (temperature > 0)
+                assert_int_equal(token, expected);
+        }
+    }
+    end(&here);
+    end(&elsewhere);
+}
+
+static void penalties_and_biases_are_described_as_they_are_made(void **state) {
+    (void)state;
+    static const cento_logit_bias bias[] = {{5, 2}, {1, 0.5f}, {5, 1}};
+    cento_sampling sampling = off(0);
+    sampling.repetition_penalty = 1.5f;
+    sampling.presence_penalty = 0.25f;
+    sampling.frequency_penalty = 0.5f;
+    sampling.logit_bias = bias;
+    sampling.logit_bias_count = 3;
+    sampler_state asked;
+    ASSERT_OK(sampler_state_init(&asked, &sampling, 10, 0, (int32_t[]){3, 3}, 2, 4, &error));
+    sampler_accept(&asked, 7);
+    sampler_accept(&asked, 7);
+    sample_row row;
+    sample_change changes[4];
+    assert_int_equal(sampler_change_count(&asked), 4);
+    sampler_describe(&asked, 0, &row, changes);
+    assert_int_equal(row.penalty_count, 2);
+    assert_int_equal(row.bias_count, 2);
+    static const sample_change expected[4] = {{3, 1.5f, 0}, {7, 1.5f, 1.25f}, {1, 1, -0.5f}, {5, 1, -3}};
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(changes[i].token, expected[i].token);
+        assert_true(changes[i].divisor == expected[i].divisor);
+        assert_true(changes[i].subtracted == expected[i].subtracted);
+    }
+    sampler_state_free(&asked);
+}
+
 /* ------------------------------------------------------- logprobs ---- */
 
 static void logprobs_are_the_log_softmax_and_the_likeliest_in_order(void **state) {
@@ -361,6 +426,8 @@ int main(void) {
         cmocka_unit_test(greedy_takes_the_largest_and_of_equals_the_lowest_id),
         cmocka_unit_test(greedy_respects_penalties_and_bias),
         cmocka_unit_test(a_seed_gives_one_series_and_other_seeds_others),
+        cmocka_unit_test(a_row_described_has_the_random_number_of_a_row_drawn),
+        cmocka_unit_test(penalties_and_biases_are_described_as_they_are_made),
         cmocka_unit_test(logprobs_are_the_log_softmax_and_the_likeliest_in_order),
         cmocka_unit_test(values_without_sense_are_refused_by_name),
     };
