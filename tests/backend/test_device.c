@@ -23,6 +23,24 @@ static void names_of_devices_are_checked(void **state) {
     }
 }
 
+static void names_of_attention_are_checked_and_a_cpu_has_its_own_alone(void **state) {
+    (void)state;
+    cento_error error;
+    backend *device = NULL;
+    ASSERT_OK(backend_attention_check(NULL, &error));
+    ASSERT_OK(backend_attention_check("auto", &error));
+    ASSERT_FAILS(CENTO_UNSUPPORTED, "attention 'flash': expected", backend_attention_check("flash", &error));
+    backend_options chosen = options;
+    chosen.attention = "flashinfer";
+    /* whether it is built in or not */
+    ASSERT_FAILS(CENTO_UNSUPPORTED, "attention 'flashinfer'",
+                 backend_create("cpu", &chosen, &device, &error));
+    assert_null(device);
+    chosen.attention = "auto";
+    ASSERT_OK(backend_create("cpu", &chosen, &device, &error));
+    device->ops->destroy(device);
+}
+
 static void the_device_is_the_one_named_and_auto_always_finds_one(void **state) {
     (void)state;
     cento_error error, why;
@@ -91,6 +109,7 @@ static void a_gpu_that_is_out_of_memory_says_what_was_asked_for_and_what_is_free
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_of_devices_are_checked),
+        cmocka_unit_test(names_of_attention_are_checked_and_a_cpu_has_its_own_alone),
         cmocka_unit_test(the_device_is_the_one_named_and_auto_always_finds_one),
         cmocka_unit_test(a_gpu_that_is_out_of_memory_says_what_was_asked_for_and_what_is_free),
     };
