@@ -8,8 +8,8 @@
 
 Writes to `out`: the Python modules that the wrappers import, the templates that they read, and for each kernel
 module a library where FlashInfer looks first (data/aot). Modules: batch prefill fa2 (which the tensor-core decode
-uses) and fa3, BatchAttention, merge states; bf16, heads of 128, for sm_90a. Only the paged kernels without a mask
-and with the causal one are compiled; the others say cudaErrorNotSupported. Takes about 20 minutes on 2 cores.
+uses) and fa3, batch decode, BatchAttention, merge states; bf16, heads of 128, for sm_90a. Only paged kernels without a
+mask and with the causal one are compiled; the others say cudaErrorNotSupported. Takes about 20 minutes on 2 cores.
 apache-tvm-ffi for the other machine's Python (--python, its libraries need no PyTorch) comes from pip.
 """
 
@@ -48,6 +48,7 @@ def make_specs():
         modules._gen_batch_prefill_primary_module("fa2", *types_of, False, False, False),
         modules.gen_batch_prefill_module("fa3", *types_of, False, False, False),
         modules._gen_batch_attention_primary_module(*types_of, False, False),
+        modules.gen_batch_decode_module(*types_of, False, False),
         gen_cascade_module(),
     ]
 

@@ -8,6 +8,7 @@ Reads the cases (sequences over shared runs, see bench/bench_attention.h), lays 
 the shared pages aliased, and times each wrapper that can express a case:
 
     decode            BatchDecodeWithPagedKVCacheWrapper, tensor cores, fa2: shares pages, not reads
+    decode_cuda_cores the same without tensor cores, where fewer than 4 query heads share a KV head
     cascade           MultiLevelCascadeAttentionWrapper as shipped (its levels choose fa3 on Hopper)
     cascade_fa2       the same by hand, as fast as its parts allow: backend fa2 for each level, outputs allocated once
     batch_attention   BatchAttention, the persistent kernel
@@ -193,7 +194,8 @@ def attention_shape(case):
 class Variants:
     """Each method plans and returns (order of the sequences, run(q, kv, out) -> result)."""
 
-    names = ["decode", "cascade", "cascade_fa2", "batch_attention", "prefill_fa2", "prefill_fa3", "decode_prefill"]
+    names = ["decode", "decode_cuda_cores", "cascade", "cascade_fa2", "batch_attention", "prefill_fa2", "prefill_fa3"]
+    names += ["decode_prefill"]
 
     def __init__(self):
         self.made = {}  # wrappers allocate pinned memory, which takes long; a new plan is all that a case needs
@@ -206,19 +208,27 @@ class Variants:
             self.made[key] = make()
         return self.made[key]
 
-    def _decode(self, case, order):
+    def _decode(self, case, order, tensor_cores=True):
         from flashinfer.decode import BatchDecodeWithPagedKVCacheWrapper as Wrapper
 
-        wrapper = self._once("decode", lambda: Wrapper(self.workspace, "HND", use_tensor_cores=True, backend="fa2"))
+        wrapper = self._once(
+            ("decode", tensor_cores),
+            lambda: Wrapper(self.workspace, "HND", use_tensor_cores=tensor_cores, backend="fa2"),
+        )
         _, kv_indptr, kv_indices, last, _ = tables(case, order)
         plan = lambda: wrapper.plan(kv_indptr, kv_indices, last, *attention_shape(case), q_data_type=BF16)
         return plan, lambda q, kv, out: wrapper.run(q, kv, out=out)
 
-    def decode(self, case):
+    def decode(self, case, tensor_cores=True):
         if not case.decode_only:
             raise Inexpressible("a sequence has more than one row")
         order = list(range(len(case.sequences)))
-        return order, *self._decode(case, order)
+        return order, *self._decode(case, order, tensor_cores)
+
+    def decode_cuda_cores(self, case):
+        if case.heads // case.kv_heads >= 4:
+            raise Inexpressible("for fewer than 4 query heads on a KV head")
+        return self.decode(case, tensor_cores=False)
 
     def _prefill(self, case, order, backend, workspace):
         from flashinfer.prefill import BatchPrefillWithPagedKVCacheWrapper as Wrapper
