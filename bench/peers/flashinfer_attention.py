@@ -40,8 +40,8 @@ import torch
 POOL_BYTES = 160e6  # what the layers of a case hold together, at least: L2 is 50 MB
 LAYERS_MAX = 1024
 ONE_LAYER_BYTES = 1e9
-GRAPH_US, CALLS_MIN = 2000.0, 4  # about as long, so that a graph's launch does not count
-COPY_BYTES_US = 3.0e6  # roughly, to guess how long a call takes
+GRAPH_US, CALLS_MIN = 2000.0, 2  # about as long, so that a graph's launch does not count
+COPY_BYTES_US, FLOP_US, LAUNCH_US = 3.0e6, 3.0e8, 8.0  # roughly, to guess how long a call takes
 TOLERANCE = 0.02  # of the row's largest value: P and the result are bf16
 WORKSPACE_BYTES = 512 << 20
 BATCH_ATTENTION_BYTES = 1536 << 20  # it allocates 384 MB itself, with which 32 KV heads are an error
@@ -92,6 +92,10 @@ class Case:
 
     def rows(self):
         return sum(rows for _, _, _, rows in self.sequences)
+
+    def flop(self):
+        pairs = sum(sequence[3] * self.length(s) for s, sequence in enumerate(self.sequences))
+        return 4.0 * pairs * self.heads * self.dim
 
     def length(self, sequence):
         runs, _, own, _ = self.sequences[sequence]
@@ -402,7 +406,8 @@ def measure(case, variants, name, pool, repetitions):
     q = torch.rand(case.rows(), case.heads, case.dim, dtype=BF16, device="cuda") * 2 - 1
     out = torch.full_like(q, float("nan"))
     error = check(case, order, q, layers[0], run(q, layers[0], out))
-    calls = max(CALLS_MIN, int(GRAPH_US / (case.unique_bytes / COPY_BYTES_US + 8.0)))
+    guess_us = max(case.unique_bytes / COPY_BYTES_US, case.flop() / FLOP_US) + LAUNCH_US
+    calls = max(CALLS_MIN, int(GRAPH_US / guess_us))
     calls = -(-calls // case.layers) * case.layers
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
