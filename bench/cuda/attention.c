@@ -446,10 +446,10 @@ static void print_schedule(const char *name, const step *of) {
         most_items = begin[w + 1] - begin[w] > most_items ? begin[w + 1] - begin[w] : most_items;
     }
     printf("%-34s items %5u (%llu at most) blocks %7llu: %6.1f a worker, %4llu at most; units %6u of %3u "
-           "partials at most\n",
+           "partials at most; built in %.0f us\n",
            name, header->item_count, (unsigned long long)most_items, (unsigned long long)total,
            (double)total / header->workers, (unsigned long long)most, header->unit_count,
-           header->unit_partials_most);
+           header->unit_partials_most, of->build_us);
 }
 
 #ifdef ATTENTION_STAMPS

@@ -9,9 +9,8 @@
  *   16 rows: 4 along the keys    32: 2 along rows, 2 along keys    64: 4 along rows    128: 4 of 32 rows
  *
  * Warps along the keys keep states of their own, folded in shared memory at the end. A tile whose rows have
- * one item each is written directly; else its state goes to the workspace, and its arrival is counted. When a
- * CTA has done its items it waits for rows that are dealt out to it, and folds their partials in list order:
- * therefore the launch is cooperative. Every row is rounded once, at the end.
+ * one item each is written directly; else its state goes to the workspace, and who arrives last at a row
+ * folds the row's partials in list order. Every row is rounded once, at the end.
  *
  * Bytes: each key once per tile of rows (2 · head_dim · 2), Q and out once per item. Operations: 4 · head_dim
  * per row and key. Reached: docs/performance.md.
@@ -76,50 +75,61 @@ __device__ __forceinline__ float *partial_out(const kernel_params &p) {
     return p.workspace + __ldg(&((const schedule_header *)p.schedule)->partial_out);
 }
 
+constexpr uint32_t ITEMS_HELD = 16, ITEMS_AHEAD = 14; /* as many as the loader may be ahead, and more */
+
 template <int D> struct shared_memory {
-    static constexpr int STAGES = 256 / D;
+    static constexpr int STAGES = 256 / D;          /* even */
     __nv_bfloat16 stage[STAGES][2][BLOCK_KEYS * D]; /* K, V; 16-byte chunks swizzled by the key's low bits */
     union {
         __nv_bfloat16 query[TILE_ROWS_MAX * D]; /* swizzled likewise */
         float fold[WARPS][16 * D];              /* 16 rows of each warp, on their way out */
     };
-    schedule_item item;               /* at hand */
-    uint32_t key_rows[2][BLOCK_KEYS]; /* where the keys of the next blocks lie, in rows of D; NONE: nowhere */
-    schedule_row rows[TILE_ROWS_MAX];
-    int32_t seen_end[TILE_ROWS_MAX]; /* by packed row */
+    uint64_t turns[D / 2];                /* of one position, as a fraction of 2^64 */
+    float next_query[16 * D];             /* of the next item, if it has one token: as in qkv */
+    schedule_item items[ITEMS_HELD];      /* of this CTA; from the one at hand on */
+    schedule_row rows[2][TILE_ROWS_MAX];  /* of the item at hand and of the next */
+    uint32_t key_rows[2][2 * BLOCK_KEYS]; /* where the keys of the next pairs of blocks lie, in rows of D;
+                                           * NONE: nowhere */
     float2 warp_sums[WARPS][16];
 };
 
 /* ------------------------------------------------------------------------------ loading ------ */
 
-/* Where the next block's keys lie. Only the first BLOCK_KEYS threads have one, a key each. */
+/* Where the keys of the next two blocks lie: one key for each thread. */
 struct key_finder {
-    uint32_t item, item_end; /* the next to open */
+    uint32_t opened, count; /* items of this CTA */
     uint32_t block, key_begin, key_end, kv_head, segment;
+    schedule_segment in;
 
-    __device__ __forceinline__ uint32_t next(const kernel_params &p) {
+    template <int D>
+    __device__ __forceinline__ uint32_t next(const kernel_params &p, const shared_memory<D> &shared) {
         const schedule_header &header = *(const schedule_header *)p.schedule;
-        if (block >= key_end) {
-            if (item == item_end)
-                return SCHEDULE_NONE;
-            uint4 range = __ldg((const uint4 *)((const schedule_item *)(p.schedule + header.items) + item));
-            item++;
-            key_begin = range.x;
-            key_end = range.y;
-            kv_head = range.z;
-            segment = range.w;
-            block = key_begin / BLOCK_KEYS * BLOCK_KEYS;
-        }
-        uint32_t key = block + threadIdx.x, found = SCHEDULE_NONE;
-        block += BLOCK_KEYS;
-        if (key >= key_begin && key < key_end) {
-            const uint4 *segments = (const uint4 *)(p.schedule + header.segments);
-            uint4 in = __ldg(segments + segment);
-            while (key >= in.w)
-                in = __ldg(segments + ++segment);
-            uint32_t at = in.y + key - in.z;
-            uint32_t page = __ldg(p.schedule + header.page_ids + in.x + (at >> p.page_shift));
-            found = (((page * 2 * p.kv_heads + kv_head) << p.page_shift)) + (at & ((1u << p.page_shift) - 1));
+        uint32_t found = SCHEDULE_NONE;
+#pragma unroll
+        for (uint32_t half = 0; half < 2; half++) {
+            if (block >= key_end) {
+                if (opened == count)
+                    break;
+                const schedule_item &item = shared.items[opened++ % ITEMS_HELD];
+                key_begin = item.key_begin;
+                key_end = item.key_end;
+                kv_head = item.kv_head;
+                segment = item.segment_begin;
+                in = item.first;
+                block = key_begin / BLOCK_KEYS * BLOCK_KEYS;
+            }
+            uint32_t key = block + threadIdx.x % BLOCK_KEYS;
+            block += BLOCK_KEYS;
+            if (threadIdx.x / BLOCK_KEYS == half && key >= key_begin && key < key_end) {
+                while (key >= in.key_end) {
+                    uint4 loaded = __ldg((const uint4 *)(p.schedule + header.segments) + ++segment);
+                    in = schedule_segment{loaded.x, loaded.y, loaded.z, loaded.w};
+                }
+                uint32_t at = in.offset + key - in.key_begin;
+                uint32_t page = __ldg(p.schedule + header.page_ids + in.page_begin + (at >> p.page_shift));
+                found =
+                    ((page * 2 * p.kv_heads + kv_head) << p.page_shift) + (at & ((1u << p.page_shift) - 1));
+            }
         }
         return found;
     }
@@ -151,26 +161,30 @@ __device__ __forceinline__ void load_block(const kernel_params &p, shared_memory
 template <int D> struct pipeline {
     static constexpr int STAGES = shared_memory<D>::STAGES;
     key_finder finder;
-    uint32_t found;        /* of the block behind the one whose keys are in shared memory */
-    uint32_t block, stage; /* the products' */
+    uint32_t found; /* of the pair of blocks behind those whose keys are in shared memory */
+    uint32_t block; /* the products' */
 
-    __device__ __forceinline__ void find(const kernel_params &p, shared_memory<D> &shared, uint32_t of) {
-        if (threadIdx.x < BLOCK_KEYS) {
-            shared.key_rows[of & 1][threadIdx.x] = found;
-            found = finder.next(p);
-        }
+    __device__ __forceinline__ void find(const kernel_params &p, shared_memory<D> &shared, uint32_t pair) {
+        shared.key_rows[pair & 1][threadIdx.x] = found;
+        found = finder.next<D>(p, shared);
     }
 
-    __device__ __forceinline__ void start(const kernel_params &p, shared_memory<D> &shared) {
-        block = stage = 0;
-        if (threadIdx.x < BLOCK_KEYS)
-            found = finder.next(p);
-        find(p, shared, 0);
-        for (int s = 0; s < STAGES; s++) {
+    __device__ __forceinline__ void load(const kernel_params &p, shared_memory<D> &shared, uint32_t of) {
+        load_block<D>(p, shared, of % STAGES, shared.key_rows[of / 2 & 1] + of % 2 * BLOCK_KEYS);
+        copy_commit();
+    }
+
+    __device__ __forceinline__ void start(const kernel_params &p, shared_memory<D> &shared, uint32_t items) {
+        block = 0;
+        finder = key_finder{};
+        finder.count = items;
+        found = finder.next<D>(p, shared);
+#pragma unroll
+        for (uint32_t pair = 0; pair < STAGES / 2; pair++) {
+            find(p, shared, pair);
             __syncthreads();
-            load_block<D>(p, shared, s, shared.key_rows[s & 1]);
-            copy_commit();
-            find(p, shared, s + 1);
+            load(p, shared, 2 * pair);
+            load(p, shared, 2 * pair + 1);
         }
     }
 
@@ -181,64 +195,103 @@ template <int D> struct pipeline {
 
     /* The block is read: its place is filled again. */
     __device__ __forceinline__ void advance(const kernel_params &p, shared_memory<D> &shared) {
+        if (block % 2 == 0)
+            shared.key_rows[(block + STAGES) / 2 & 1][threadIdx.x] = found;
         __syncthreads();
-        load_block<D>(p, shared, stage, shared.key_rows[(block + STAGES) & 1]);
-        copy_commit();
-        find(p, shared, block + STAGES + 1);
+        load(p, shared, block + STAGES);
+        if (block % 2 == 0)
+            found = finder.next<D>(p, shared);
         block++;
-        stage = stage + 1 == STAGES ? 0 : stage + 1;
     }
 };
 
-/* ------------------------------------------------------------------------------ queries ------ */
-
-/* Rows of the tile. */
+/* If the item has one token. */
 template <int D>
-__device__ __noinline__ void load_rows(const kernel_params &p, shared_memory<D> &shared,
-                                       const schedule_header &header) {
-    const schedule_item &item = shared.item;
-    for (uint32_t r = threadIdx.x; r < item.row_count; r += THREADS) {
-        uint4 loaded = __ldg((const uint4 *)(p.schedule + header.rows) + item.row_begin + r);
-        shared.rows[r] = schedule_row{loaded.x, (int32_t)loaded.y, (int32_t)loaded.z, loaded.w};
-    }
+__device__ __forceinline__ void fetch_queries(const kernel_params &p, shared_memory<D> &shared,
+                                              const schedule_item &item) {
+    if (item.row_count > 1 || p.group > 16)
+        return;
+    const float *from =
+        p.qkv + (size_t)item.first_row * (p.heads + 2 * p.kv_heads) * D + (size_t)item.kv_head * p.group * D;
+    for (uint32_t i = threadIdx.x * 4; i < p.group * D; i += THREADS * 4)
+        copy_async(shared_address(shared.next_query + i), from + i);
 }
 
-/* Rotated, scaled to base 2, in bf16; rows beyond the tile's are zeros. */
-template <int D> __device__ __noinline__ void load_queries(const kernel_params &p, shared_memory<D> &shared) {
-    const schedule_item &item = shared.item;
-    const uint32_t tile_rows = 16u << item.shape;
-    constexpr uint32_t HALF = D / 2, QUADS = HALF / 4;
-    size_t width = (size_t)(p.heads + 2 * p.kv_heads) * D;
+/* The item behind `item`, while that one's blocks are read: which it is comes with the loader, its rows and,
+ * if it is one token, that token's queries. They belong to the next block that is loaded. */
+template <int D>
+__device__ __forceinline__ void fetch_next(const kernel_params &p, shared_memory<D> &shared, uint32_t first,
+                                           uint32_t item, uint32_t count) {
+    const schedule_header &header = *(const schedule_header *)p.schedule;
+    if (item + ITEMS_AHEAD >= ITEMS_HELD && item + ITEMS_AHEAD < count &&
+        threadIdx.x < sizeof(schedule_item) / 16)
+        copy_async(shared_address(&shared.items[(item + ITEMS_AHEAD) % ITEMS_HELD]) + threadIdx.x * 16,
+                   (const uint4 *)(p.schedule + header.items) +
+                       (first + item + ITEMS_AHEAD) * (sizeof(schedule_item) / 16) + threadIdx.x);
+    if (item + 1 >= count)
+        return;
+    const schedule_item &next = shared.items[(item + 1) % ITEMS_HELD];
+    if (threadIdx.x < next.row_count)
+        copy_async(shared_address(&shared.rows[(item + 1) & 1][threadIdx.x]),
+                   (const uint4 *)(p.schedule + header.rows) + next.row_begin + threadIdx.x);
+    fetch_queries<D>(p, shared, next);
+}
+
+/* ------------------------------------------------------------------------------ queries ------ */
+
+/* Rotated, scaled to base 2, in bf16; rows beyond the tile's are zeros. Reduced as a
+ * fixed fraction of a turn, an angle's cosine and sine are exact to 2^-21 from the fast functions. */
+template <int D, bool FETCHED>
+__device__ __forceinline__ void rotate_queries(const kernel_params &p, shared_memory<D> &shared,
+                                               const schedule_item &item, const schedule_row *rows) {
+    constexpr uint32_t HALF = D / 2, QUADS = HALF / 4, AT_ONCE = FETCHED ? 1 : 4;
+    const uint32_t tile_rows = 16u << item.shape, packed = item.row_count * p.group;
+    const size_t width = (size_t)(p.heads + 2 * p.kv_heads) * D;
+    const uint32_t i = threadIdx.x % QUADS * 4;
+    const float *head = FETCHED ? shared.next_query : p.qkv + (size_t)item.kv_head * p.group * D;
     uint2 *query = (uint2 *)shared.query; /* four values each */
-    for (uint32_t unit = threadIdx.x; unit < item.row_count * QUADS; unit += THREADS) {
-        uint32_t token = unit / QUADS, i = unit % QUADS * 4;
-        schedule_row row = shared.rows[token];
-        if (i == 0)
-            for (uint32_t g = 0; g < p.group; g++)
-                shared.seen_end[token * p.group + g] = row.seen_end;
-        const float *from = p.qkv + row.row * width + (size_t)item.kv_head * p.group * D + i;
-        float cosine[4], sine[4];
+    const float scale = p.rope_factor * p.scale;
+    uint64_t turns[4];
 #pragma unroll
-        for (int j = 0; j < 4; j++) {
-            double turn = row.rotation * __ldg(p.turns + i + j);
-            sincospif((float)(turn - 2.0 * rint(0.5 * turn)), &sine[j], &cosine[j]);
-            cosine[j] *= p.rope_factor * p.scale;
-            sine[j] *= p.rope_factor * p.scale;
+    for (int j = 0; j < 4; j++)
+        turns[j] = shared.turns[i + j];
+#pragma unroll 1
+    for (uint32_t first = threadIdx.x / QUADS; first < packed; first += AT_ONCE * (THREADS / QUADS)) {
+        float4 a[AT_ONCE], b[AT_ONCE];
+        int32_t rotation[AT_ONCE];
+#pragma unroll
+        for (uint32_t u = 0; u < AT_ONCE; u++) {
+            uint32_t r = min(first + u * (THREADS / QUADS), packed - 1), token = r / p.group;
+            const float *from =
+                head + rows[token].row * (FETCHED ? 0 : width) + (r - token * p.group) * D + i;
+            rotation[u] = rows[token].rotation;
+            a[u] = FETCHED ? *(const float4 *)from : load_now(from);
+            b[u] = FETCHED ? *(const float4 *)(from + HALF) : load_now(from + HALF);
         }
-#pragma unroll 4
-        for (uint32_t g = 0; g < p.group; g++, from += D) {
-            float4 a = __ldg((const float4 *)from), b = __ldg((const float4 *)(from + HALF));
-            uint32_t r = token * p.group + g, at = r * (D / 4) + (i / 4 & 1);
-            query[at + ((i / 8) ^ (r & 7)) * 2] =
-                make_uint2(pack_bf16(a.x * cosine[0] - b.x * sine[0], a.y * cosine[1] - b.y * sine[1]),
-                           pack_bf16(a.z * cosine[2] - b.z * sine[2], a.w * cosine[3] - b.w * sine[3]));
-            query[at + (((HALF + i) / 8) ^ (r & 7)) * 2] =
-                make_uint2(pack_bf16(b.x * cosine[0] + a.x * sine[0], b.y * cosine[1] + a.y * sine[1]),
-                           pack_bf16(b.z * cosine[2] + a.z * sine[2], b.w * cosine[3] + a.w * sine[3]));
+#pragma unroll
+        for (uint32_t u = 0; u < AT_ONCE; u++) {
+            uint32_t r = first + u * (THREADS / QUADS), at = r * (D / 4) + (i / 4 & 1);
+            float cosine[4], sine[4];
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                int32_t turned = (int32_t)((uint64_t)((int64_t)rotation[u] * (int64_t)turns[j]) >> 32);
+                float angle = (float)turned * (3.14159265f * 0x1p-31f);
+                cosine[j] = __cosf(angle) * scale;
+                sine[j] = __sinf(angle) * scale;
+            }
+            uint2 low = make_uint2(
+                pack_bf16(a[u].x * cosine[0] - b[u].x * sine[0], a[u].y * cosine[1] - b[u].y * sine[1]),
+                pack_bf16(a[u].z * cosine[2] - b[u].z * sine[2], a[u].w * cosine[3] - b[u].w * sine[3]));
+            uint2 high = make_uint2(
+                pack_bf16(b[u].x * cosine[0] + a[u].x * sine[0], b[u].y * cosine[1] + a[u].y * sine[1]),
+                pack_bf16(b[u].z * cosine[2] + a[u].z * sine[2], b[u].w * cosine[3] + a[u].w * sine[3]));
+            if (r < packed) {
+                query[at + ((i / 8) ^ (r & 7)) * 2] = low;
+                query[at + (((HALF + i) / 8) ^ (r & 7)) * 2] = high;
+            }
         }
     }
-    for (uint32_t at = item.row_count * p.group * (D / 4) + threadIdx.x; at < tile_rows * (D / 4);
-         at += THREADS)
+    for (uint32_t at = packed * (D / 4) + threadIdx.x; at < tile_rows * (D / 4); at += THREADS)
         query[at] = make_uint2(0, 0);
 }
 
@@ -250,7 +303,7 @@ __device__ __forceinline__ size_t out_index(const kernel_params &p, uint32_t row
 }
 
 __device__ __forceinline__ float inverse(float total) {
-    return total > 0.0f ? 1.0f / total : 0.0f;
+    return total > 0.0f ? __fdividef(1.0f, total) : 0.0f;
 }
 
 /* Four neighbouring values. */
@@ -269,203 +322,214 @@ __device__ __forceinline__ void write_two(const kernel_params &p, size_t at, flo
         *(uint32_t *)(p.out_bf16 + at) = pack_bf16(x, y);
 }
 
-/* What the warps left in shared.fold and warp_sums: 16 rows of each of warps_rows, of warps_keys states each,
- * to out or to the workspace. Row i of warp w is packed row w · stride + first + i. */
-template <int D>
-__device__ __forceinline__ void write_states_inline(const kernel_params &p, shared_memory<D> &shared,
-                                                    uint32_t warps_rows, uint32_t warps_keys, uint32_t stride,
-                                                    uint32_t first) {
-    const schedule_item &item = shared.item;
-    constexpr uint32_t QUADS = D / 4;
-    const uint32_t packed = item.row_count * p.group;
-#pragma unroll 1
-    for (uint32_t unit = threadIdx.x; unit < warps_rows * 16 * QUADS; unit += THREADS) {
-        uint32_t warp = unit / (16 * QUADS), within = unit / QUADS % 16, column = unit % QUADS * 4;
-        uint32_t r = warp * stride + first + within;
-        if (r >= packed)
-            continue;
+/* What the warps left in shared.fold and warp_sums: 16 rows of each of `warps_rows`, of `warps_keys` states
+ * each, to out or to the workspace. */
+template <int D, uint32_t warps_rows, uint32_t warps_keys>
+__device__ __forceinline__ void write_folded(const kernel_params &p, shared_memory<D> &shared,
+                                             const schedule_item &item, const schedule_row *rows) {
+    constexpr uint32_t QUADS = D / 4, STEP = THREADS / QUADS;
+    const uint32_t packed = item.row_count * p.group, partial = item.partial, kv_head = item.kv_head;
+    const uint32_t column = threadIdx.x % QUADS * 4;
+    float *const states = partial_out(p) + column;
+#pragma unroll 2
+    for (uint32_t r = threadIdx.x / QUADS; r < packed; r += STEP) {
+        uint32_t warp = r / 16, within = r % 16;
+        float2 sums[warps_keys];
+        float4 parts[warps_keys];
         float most = -INFINITY, total = 0.0f;
         float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        for (uint32_t w = warp; w < warps_rows * warps_keys; w += warps_rows)
-            most = fmaxf(most, shared.warp_sums[w][within].x);
-        float base = most == -INFINITY ? 0.0f : most;
-        for (uint32_t w = warp; w < warps_rows * warps_keys; w += warps_rows) {
-            float2 sums = shared.warp_sums[w][within];
-            float weight = exp2_fast(sums.x - base);
-            float4 state = *(const float4 *)(shared.fold[w] + within * D + (column ^ ((within & 7) << 3)));
-            total += weight * sums.y;
-            sum.x += weight * state.x;
-            sum.y += weight * state.y;
-            sum.z += weight * state.z;
-            sum.w += weight * state.w;
+#pragma unroll
+        for (uint32_t w = 0; w < warps_keys; w++) {
+            sums[w] = shared.warp_sums[warp + w * warps_rows][within];
+            parts[w] = *(const float4 *)(shared.fold[warp + w * warps_rows] + within * D +
+                                         (column ^ ((within & 7) << 3)));
+            most = fmaxf(most, sums[w].x);
         }
-        if (item.partial != SCHEDULE_NONE) {
-            __stcg((float4 *)(partial_out(p) + (size_t)(item.partial + r) * D + column), sum);
+        float base = most == -INFINITY ? 0.0f : most;
+#pragma unroll
+        for (uint32_t w = 0; w < warps_keys; w++) {
+            float weight = exp2_fast(sums[w].x - base);
+            total += weight * sums[w].y;
+            sum.x += weight * parts[w].x;
+            sum.y += weight * parts[w].y;
+            sum.z += weight * parts[w].z;
+            sum.w += weight * parts[w].w;
+        }
+        if (partial != SCHEDULE_NONE) {
+            __stcg((float4 *)(states + (size_t)(partial + r) * D), sum);
             if (column == 0)
-                __stcg(partial_sums(p) + item.partial + r, make_float2(most, total));
+                __stcg(partial_sums(p) + partial + r, make_float2(most, total));
         } else {
             float factor = inverse(total);
-            write_four(p,
-                       out_index(p, shared.rows[r / p.group].row, item.kv_head * p.group + r % p.group, D) +
-                           column,
+            uint32_t token = r / p.group;
+            write_four(p, out_index(p, rows[token].row, kv_head * p.group + r - token * p.group, D) + column,
                        make_float4(sum.x * factor, sum.y * factor, sum.z * factor, sum.w * factor));
         }
     }
 }
 
-template <int D>
-__device__ __noinline__ void write_states(const kernel_params &p, shared_memory<D> &shared,
-                                          uint32_t warps_rows, uint32_t warps_keys, uint32_t stride,
-                                          uint32_t first) {
-    write_states_inline<D>(p, shared, warps_rows, warps_keys, stride, first);
-}
-
 /* The item's partials are written: counts its arrival at each row. Nobody waits for that. */
-template <int D> __device__ __forceinline__ void arrive(const kernel_params &p, shared_memory<D> &shared) {
-    const schedule_item &item = shared.item;
+__device__ __forceinline__ void arrive(const kernel_params &p, const schedule_item &item,
+                                       const schedule_row *rows) {
     for (uint32_t r = threadIdx.x; r < item.row_count; r += THREADS)
-        arrive_at(p.arrived + shared.rows[r].unit + item.kv_head);
+        arrive_at(p.arrived + rows[r].unit + item.kv_head);
 }
 
 /* -------------------------------------------------------------------------------- merging ---- */
 
-/* A row's partial states folded: a warp has D / 32 neighbouring values a lane. */
+/* Eight lanes fold a row: of its partials each has one in eight, of the values of a partial as many. Four
+ * rows of a warp are folded together, so that many loads are under way. */
 template <int D> struct merged_row {
-    static constexpr int VALUES = D / 32;
-    float largest, total, sum[VALUES];
+    static constexpr uint32_t LANES = 8, QUADS = D / 4 / LANES, AT_ONCE = 4;
+    float largest, total;
+    float4 sum[QUADS]; /* of columns 4 (lane + 8 q) */
 
     __device__ __forceinline__ void clear(void) {
         largest = -INFINITY;
         total = 0.0f;
 #pragma unroll
-        for (int i = 0; i < VALUES; i++)
-            sum[i] = 0.0f;
+        for (uint32_t q = 0; q < QUADS; q++)
+            sum[q] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     }
 
+    /* Makes `to` the largest, if it is larger. */
     __device__ __forceinline__ void grow(float to) {
-        float factor = exp2_fast(largest - to); /* to is finite */
+        if (to <= largest)
+            return;
+        float factor = exp2_fast(largest - to);
         largest = to;
         total *= factor;
 #pragma unroll
-        for (int i = 0; i < VALUES; i++)
-            sum[i] *= factor;
+        for (uint32_t q = 0; q < QUADS; q++)
+            sum[q] = make_float4(sum[q].x * factor, sum[q].y * factor, sum[q].z * factor, sum[q].w * factor);
     }
 
-    /* Partials list[0 … count), at most 32, which this lane's is `mine` of; they are loaded 8 at a time. */
-    __device__ __forceinline__ void fold(const kernel_params &p, uint32_t mine, uint32_t count) {
-        constexpr uint32_t AT_ONCE = 8;
-        const uint32_t lane = threadIdx.x % 32;
-        const float *values = partial_out(p) + lane * VALUES;
+    __device__ __forceinline__ void add(float weight, uint32_t q, float4 values) {
+        sum[q].x += weight * values.x;
+        sum[q].y += weight * values.y;
+        sum[q].z += weight * values.z;
+        sum[q].w += weight * values.w;
+    }
+
+    /* Partials mine of each lane, `count` of them, at most eight; the warp goes along for its longest row. */
+    __device__ __forceinline__ void fold(const kernel_params &p, uint32_t mine, uint32_t count,
+                                         uint32_t count_most) {
+        const uint32_t lane = threadIdx.x % LANES;
+        const float *values = partial_out(p) + lane * 4;
         float2 sums = make_float2(-INFINITY, 0.0f);
         if (lane < count)
             sums = __ldcg(partial_sums(p) + mine);
         float weight = 0.0f;
-#pragma unroll 1
-        for (uint32_t first = 0; first < count; first += AT_ONCE) {
-            float loaded[AT_ONCE][VALUES];
+#pragma unroll
+        for (uint32_t first = 0; first < LANES; first += AT_ONCE) {
+            if (first >= count_most)
+                break;
+            float4 loaded[AT_ONCE][QUADS];
 #pragma unroll
             for (uint32_t u = 0; u < AT_ONCE; u++) {
-                uint32_t partial = __shfl_sync(~0u, mine, (first + u) % 32);
-                if (first + u < count)
-                    load_values(loaded[u], values + (size_t)partial * D);
+                uint32_t partial = __shfl_sync(~0u, mine, first + u, LANES);
+#pragma unroll
+                for (uint32_t q = 0; q < QUADS; q++)
+                    loaded[u][q] = load_shared_now(values + (size_t)partial * D + q * 4 * LANES);
             }
             if (first == 0) { /* only now: the loads above are under way */
-                float most = sums.x;
+                float most = sums.x, added;
 #pragma unroll
-                for (int distance = 16; distance > 0; distance /= 2)
+                for (uint32_t distance = LANES / 2; distance > 0; distance /= 2)
                     most = fmaxf(most, __shfl_xor_sync(~0u, most, distance));
-                if (most > largest)
-                    grow(most);
+                grow(most);
                 weight = largest == -INFINITY ? 0.0f : exp2_fast(sums.x - largest);
-                float added = weight * sums.y;
+                added = weight * sums.y;
 #pragma unroll
-                for (int distance = 16; distance > 0; distance /= 2)
+                for (uint32_t distance = LANES / 2; distance > 0; distance /= 2)
                     added += __shfl_xor_sync(~0u, added, distance);
                 total += added;
             }
 #pragma unroll
             for (uint32_t u = 0; u < AT_ONCE; u++) {
-                float by = __shfl_sync(~0u, weight, (first + u) % 32);
-                if (first + u < count) {
+                float by = __shfl_sync(~0u, weight, first + u, LANES);
 #pragma unroll
-                    for (int i = 0; i < VALUES; i++)
-                        sum[i] += by * loaded[u][i];
-                }
+                for (uint32_t q = 0; q < QUADS; q++)
+                    if (first + u < count)
+                        add(by, q, loaded[u][q]);
             }
         }
-    }
-
-    static __device__ __forceinline__ void load_values(float (&to)[VALUES], const float *from) {
-        if constexpr (VALUES == 4)
-            *(float4 *)to = __ldcg((const float4 *)from);
-        else
-            *(float2 *)to = __ldcg((const float2 *)from);
     }
 };
 
-/* Every row with several partials, when they have arrived: `ways` warps of a CTA have one, each a part of its
- * list. Rows are dealt out evenly, whoever computed them. All CTAs are on the device, so what is waited for
- * comes. The last to have read a unit's counter leaves it zero. */
-template <int D> __device__ __noinline__ void merge_rows(const kernel_params &p, shared_memory<D> &shared) {
-    constexpr int VALUES = merged_row<D>::VALUES;
+/* Eights that have a row together: as many as there are for all rows. */
+__device__ __forceinline__ uint32_t merge_ways(uint32_t rows, uint32_t eights) {
+    uint32_t ways = 1;
+    while (ways < eights && rows * ways * 2 <= gridDim.x * eights)
+        ways *= 2;
+    return ways;
+}
+
+/* Every row with several partials, when they have arrived: `ways` eights of a CTA have one, each a part of
+ * its list. Rows are dealt out evenly, whoever computed them. All CTAs are on the device, so what is waited
+ * for comes. The last to have read a unit's counter leaves it zero. */
+template <int D>
+__device__ __forceinline__ void merge_rows(const kernel_params &p, shared_memory<D> &shared) {
+    constexpr uint32_t LANES = merged_row<D>::LANES, QUADS = merged_row<D>::QUADS, EIGHTS = THREADS / LANES;
     const schedule_header &header = *(const schedule_header *)p.schedule;
-    const uint32_t rows = header.unit_count * p.group, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const uint32_t ways = rows <= gridDim.x ? WARPS : 1, part = ways == 1 ? 0 : warp;
-    const uint32_t step = gridDim.x * (WARPS / ways);
-    for (uint32_t at = blockIdx.x + (ways == 1 ? warp * gridDim.x : 0); at < rows; at += step) {
-        const uint32_t unit = at / p.group, head_of_group = at % p.group;
-        const uint32_t list = __ldg(p.schedule + header.unit_begin + unit),
-                       count = __ldg(p.schedule + header.unit_begin + unit + 1) - list;
+    const uint32_t rows = header.unit_count * p.group, ways = merge_ways(rows, EIGHTS);
+    const uint32_t lane = threadIdx.x % LANES, eight = threadIdx.x / LANES;
+    const uint32_t at_once = EIGHTS / ways, part = eight % ways;
+    for (uint32_t base = blockIdx.x * at_once; base < rows; base += gridDim.x * at_once) {
+        const uint32_t at = base + eight / ways, unit = at / p.group, head_of_group = at - unit * p.group;
+        const bool valid = at < rows;
+        uint32_t list = 0, count = 0;
+        uint2 target = {};
+        if (valid) {
+            list = __ldg(p.schedule + header.unit_begin + unit);
+            count = __ldg(p.schedule + header.unit_begin + unit + 1) - list;
+            target = __ldg((const uint2 *)(p.schedule + header.unit_rows) + unit);
+        }
         const uint32_t begin = count * part / ways, end = count * (part + 1) / ways;
         const uint32_t *partials = p.schedule + header.unit_partials + list;
+        const uint32_t most = __reduce_max_sync(~0u, end - begin);
         uint32_t mine = begin + lane < end ? __ldg(partials + begin + lane) + head_of_group : 0;
-        const uint2 target = __ldg((const uint2 *)(p.schedule + header.unit_rows) + unit);
-        if (lane == 0)
-            await_arrivals(p.arrived + unit, count);
-        __syncwarp();
+        while (!__all_sync(~0u, !valid || lane != 0 || arrivals(p.arrived + unit) >= count))
+            __nanosleep(20);
+        __syncwarp(); /* what one lane has acquired the others see */
         merged_row<D> row;
         row.clear();
-        for (uint32_t first = begin; first < end; first += 32) {
-            if (first > begin)
-                mine = first + lane < end ? __ldg(partials + first + lane) + head_of_group : 0;
-            row.fold(p, mine, min(end - first, 32u));
+        for (uint32_t done = 0; done < most; done += LANES) {
+            uint32_t left = begin + done < end ? end - begin - done : 0;
+            if (done > 0)
+                mine = lane < left ? __ldg(partials + begin + done + lane) + head_of_group : 0;
+            row.fold(p, mine, min(left, LANES), min(most - done, LANES));
         }
-        if (lane == 0)
+        if (valid && lane == 0)
             leave(p.arrived + unit, count + p.group * ways - 1);
         if (ways > 1) {
+            float *states = &shared.fold[0][0];
             if (lane == 0)
-                shared.warp_sums[warp][0] = make_float2(row.largest, row.total);
+                (&shared.warp_sums[0][0])[eight] = make_float2(row.largest, row.total);
 #pragma unroll
-            for (int i = 0; i < VALUES; i++)
-                shared.fold[warp][lane * VALUES + i] = row.sum[i];
+            for (uint32_t q = 0; q < QUADS; q++)
+                *(float4 *)(states + eight * D + (lane + LANES * q) * 4) = row.sum[q];
             __syncthreads();
-            if (warp == 0) {
-                row.clear();
-                for (uint32_t w = 0; w < ways; w++) {
-                    float2 sums = shared.warp_sums[w][0];
-                    if (sums.x == -INFINITY)
-                        continue;
-                    if (sums.x > row.largest)
-                        row.grow(sums.x);
-                    float weight = exp2_fast(sums.x - row.largest);
-                    row.total += weight * sums.y;
+            for (uint32_t other = eight + 1; part == 0 && other < eight + ways; other++) {
+                float2 sums = (&shared.warp_sums[0][0])[other];
+                row.grow(sums.x);
+                float weight = row.largest == -INFINITY ? 0.0f : exp2_fast(sums.x - row.largest);
+                row.total += weight * sums.y;
 #pragma unroll
-                    for (int i = 0; i < VALUES; i++)
-                        row.sum[i] += weight * shared.fold[w][lane * VALUES + i];
-                }
+                for (uint32_t q = 0; q < QUADS; q++)
+                    row.add(weight, q, *(const float4 *)(states + other * D + (lane + LANES * q) * 4));
             }
             __syncthreads();
-            if (warp > 0)
-                continue;
         }
-        float factor = inverse(row.total);
-        size_t to = out_index(p, target.x, target.y * p.group + head_of_group, D) + lane * VALUES;
-        if constexpr (VALUES == 4)
-            write_four(p, to,
-                       make_float4(row.sum[0] * factor, row.sum[1] * factor, row.sum[2] * factor,
-                                   row.sum[3] * factor));
-        else
-            write_two(p, to, row.sum[0] * factor, row.sum[1] * factor);
+        if (!valid || part > 0)
+            continue;
+        const float factor = inverse(row.total);
+        const size_t to = out_index(p, target.x, target.y * p.group + head_of_group, D) + lane * 4;
+#pragma unroll
+        for (uint32_t q = 0; q < QUADS; q++)
+            write_four(p, to + q * 4 * LANES,
+                       make_float4(row.sum[q].x * factor, row.sum[q].y * factor, row.sum[q].z * factor,
+                                   row.sum[q].w * factor));
     }
 }
 
@@ -474,13 +538,14 @@ template <int D> __device__ __noinline__ void merge_rows(const kernel_params &p,
 /* A warp's part of a tile: MT × 16 rows, and of each block BLOCK_KEYS / WK keys. WR × WK = 4 warps. */
 template <int D, int MT, int WR, int WK>
 __device__ __forceinline__ void run_item(const kernel_params &p, shared_memory<D> &shared, pipeline<D> &pipe,
-                                         [[maybe_unused]] uint32_t item) {
+                                         uint32_t first_item, uint32_t index, uint32_t count) {
     constexpr int KEYS = BLOCK_KEYS / WK,
                   STEP = MT == 1 ? KEYS : KEYS / WIDE_STEPS; /* of a softmax: as registers allow */
     constexpr int NT = STEP / 8, DT = D / 8, KSTEPS = D / 16;
-    const uint32_t key_begin = shared.item.key_begin, key_end = shared.item.key_end;
-    const uint32_t full_begin = max(shared.item.full_begin, key_begin),
-                   full_end = min(shared.item.full_end, key_end);
+    const schedule_item &item = shared.items[index % ITEMS_HELD];
+    const schedule_row *rows = shared.rows[index & 1];
+    const uint32_t key_begin = item.key_begin, key_end = item.key_end;
+    const uint32_t full_begin = max(item.full_begin, key_begin), full_end = min(item.full_end, key_end);
     const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const uint32_t row_first = warp % WR * 16 * MT;
 
@@ -505,13 +570,9 @@ __device__ __forceinline__ void run_item(const kernel_params &p, shared_memory<D
     }
 
 #pragma unroll 1
-    for (uint32_t block = key_begin / BLOCK_KEYS * BLOCK_KEYS; block < key_end; block += BLOCK_KEYS) {
-        pipe.await();
-#ifdef ATTENTION_STAMPS
-        if (block == key_begin / BLOCK_KEYS * BLOCK_KEYS)
-            STAMP(p, item, 3);
-#endif
-        const uint32_t keys = shared_address(shared.stage[pipe.stage][0]), values = keys + BLOCK_KEYS * D * 2;
+    for (uint32_t block = key_begin / BLOCK_KEYS * BLOCK_KEYS;;) {
+        const uint32_t keys = shared_address(shared.stage[pipe.block % pipeline<D>::STAGES][0]),
+                       values = keys + BLOCK_KEYS * D * 2;
         auto attend_keys = [&](const int step) __attribute__((always_inline)) {
             const uint32_t key_first = warp / WR * KEYS + step;
             float scores[MT][NT][4];
@@ -565,9 +626,9 @@ __device__ __forceinline__ void run_item(const kernel_params &p, shared_memory<D
                 for (int m = 0; m < MT; m++)
 #pragma unroll
                     for (int half = 0; half < 2; half++) {
-                        uint32_t r = min(row_first + m * 16 + half * 8 + lane / 4,
-                                         shared.item.row_count * p.group - 1);
-                        int32_t seen_end = shared.seen_end[r];
+                        uint32_t r =
+                            min(row_first + m * 16 + half * 8 + lane / 4, item.row_count * p.group - 1);
+                        int32_t seen_end = rows[r / p.group].seen_end;
                         int32_t seen_begin = p.window == 0 ? 0 : seen_end - (int32_t)p.window;
                         int32_t first = (int32_t)(block + key_first + lane % 4 * 2);
                         seen_begin = max(seen_begin, (int32_t)key_begin) - first;
@@ -649,37 +710,58 @@ __device__ __forceinline__ void run_item(const kernel_params &p, shared_memory<D
             for (int step = 0; step < KEYS; step += STEP)
                 attend_keys(step);
         }
+        if (block == key_begin / BLOCK_KEYS * BLOCK_KEYS)
+            fetch_next<D>(p, shared, first_item, index, count);
         pipe.advance(p, shared);
+        block += BLOCK_KEYS;
+        if (block >= key_end)
+            break;
+        pipe.await();
     }
-    STAMP(p, item, 4);
+    STAMP(p, first_item + index, 4);
 
 #pragma unroll
     for (int m = 0; m < MT; m++)
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            total[m][half] += __shfl_xor_sync(~0u, total[m][half], 1);
-            total[m][half] += __shfl_xor_sync(~0u, total[m][half], 2);
+            float sum = total[m][half];
+            sum += __shfl_xor_sync(~0u, sum, 1);
+            sum += __shfl_xor_sync(~0u, sum, 2);
+            uint32_t within = half * 8 + lane / 4;
+            if constexpr (WK > 1) {
+                if (lane % 4 == 0)
+                    shared.warp_sums[warp][within] = make_float2(largest[m][half], sum);
+#pragma unroll
+                for (int n = 0; n < DT; n++)
+                    *(float2 *)(shared.fold[warp] + within * D +
+                                ((n * 8 + lane % 4 * 2) ^ ((within & 7) << 3))) =
+                        make_float2(out[m][n][2 * half], out[m][n][2 * half + 1]);
+            } else {
+                uint32_t r = row_first + m * 16 + within;
+                if (r >= item.row_count * p.group)
+                    continue;
+                if (item.partial != SCHEDULE_NONE) {
+                    float *to = partial_out(p) + (size_t)(item.partial + r) * D + lane % 4 * 2;
+                    if (lane % 4 == 0)
+                        __stcg(partial_sums(p) + item.partial + r, make_float2(largest[m][half], sum));
+#pragma unroll
+                    for (int n = 0; n < DT; n++)
+                        __stcg((float2 *)(to + n * 8),
+                               make_float2(out[m][n][2 * half], out[m][n][2 * half + 1]));
+                } else {
+                    float factor = inverse(sum);
+                    size_t to = out_index(p, rows[r / p.group].row, item.kv_head * p.group + r % p.group, D) +
+                                lane % 4 * 2;
+#pragma unroll
+                    for (int n = 0; n < DT; n++)
+                        write_two(p, to + n * 8, out[m][n][2 * half] * factor,
+                                  out[m][n][2 * half + 1] * factor);
+                }
+            }
         }
-
-#pragma unroll
-    for (int m = 0; m < MT; m++) {
-        if (m > 0)
-            __syncthreads();
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            uint32_t r = half * 8 + lane / 4;
-            if (lane % 4 == 0)
-                shared.warp_sums[warp][r] = make_float2(largest[m][half], total[m][half]);
-#pragma unroll
-            for (int n = 0; n < DT; n++)
-                *(float2 *)(shared.fold[warp] + r * D + ((n * 8 + lane % 4 * 2) ^ ((r & 7) << 3))) =
-                    make_float2(out[m][n][2 * half], out[m][n][2 * half + 1]);
-        }
+    if constexpr (WK > 1) {
         __syncthreads();
-        if constexpr (MT == 1)
-            write_states<D>(p, shared, WR, WK, 16, 0);
-        else /* a call would spill the other rows */
-            write_states_inline<D>(p, shared, WR, WK, 16 * MT, 16 * m);
+        write_folded<D, WR, WK>(p, shared, item, rows);
     }
 }
 
@@ -688,14 +770,6 @@ __global__ void __launch_bounds__(THREADS, 2) attend(const __grid_constant__ ker
     extern __shared__ __align__(1024) unsigned char memory[];
     shared_memory<D> &shared = *(shared_memory<D> *)memory;
     const schedule_header &header = *(const schedule_header *)p.schedule;
-    for (uint32_t z = blockIdx.x; z < header.zero_row_count; z += gridDim.x) {
-        uint32_t row = __ldg(p.schedule + header.zero_rows + z);
-        for (uint32_t i = threadIdx.x; i < p.heads * D / 4; i += THREADS)
-            write_four(p, out_index(p, row, 0, D) + 4 * i, make_float4(0.0f, 0.0f, 0.0f, 0.0f));
-    }
-    const schedule_item *items = (const schedule_item *)(p.schedule + header.items);
-    const uint32_t begin = __ldg(p.schedule + header.work_begin + blockIdx.x);
-    const uint32_t end = __ldg(p.schedule + header.work_begin + blockIdx.x + 1);
 #ifdef ATTENTION_STAMPS
     if (threadIdx.x == 0) {
         p.stamps[(size_t)(header.item_count + blockIdx.x) * 8] = global_ns();
@@ -705,37 +779,70 @@ __global__ void __launch_bounds__(THREADS, 2) attend(const __grid_constant__ ker
         p.stamps[(size_t)(header.item_count + blockIdx.x) * 8 + 4] = sm;
     }
 #endif
+    const uint32_t *work_begin = p.schedule + sizeof header / sizeof *p.schedule + blockIdx.x;
+    const uint32_t first = __ldg(work_begin), count = __ldg(work_begin + 1) - first;
+    constexpr uint32_t VECTORS = sizeof(schedule_item) / 16;
+    if (threadIdx.x < min(count, ITEMS_HELD) * VECTORS)
+        ((uint4 *)shared.items)[threadIdx.x] =
+            __ldg((const uint4 *)(p.schedule + header.items) + first * VECTORS + threadIdx.x);
+    if (threadIdx.x < D / 2) {
+        double turn = 0.5 * __ldg(p.turns + threadIdx.x);
+        shared.turns[threadIdx.x] = (uint64_t)((turn - floor(turn)) * 0x1p64);
+    }
+    __syncthreads();
     pipeline<D> pipe;
-    pipe.finder = key_finder{begin, end, 0, 0, 0, 0, 0};
-    pipe.start(p, shared);
-    for (uint32_t i = begin; i < end; i++) {
-        STAMP(p, i, 0);
-        if (threadIdx.x < sizeof(schedule_item) / 4)
-            ((uint32_t *)&shared.item)[threadIdx.x] = __ldg((const uint32_t *)(items + i) + threadIdx.x);
-        __syncthreads();
-        load_rows<D>(p, shared, header);
-        __syncthreads();
-        STAMP(p, i, 1);
-        load_queries<D>(p, shared);
-        __syncthreads();
-        STAMP(p, i, 2);
-        const uint32_t shape = shared.item.shape;
+    if (count > 0) {
+        const schedule_item &item = shared.items[0];
+        fetch_queries<D>(p, shared, item);
+        uint4 row = {};
+        if (threadIdx.x < item.row_count)
+            row = __ldg((const uint4 *)(p.schedule + header.rows) + item.row_begin + threadIdx.x);
+        pipe.start(p, shared, count);
+        *(uint4 *)&shared.rows[0][threadIdx.x] = row;
+    }
+    uint32_t blocks = pipeline<D>::STAGES + 1; /* of the item before: enough for its successor to be there */
+    for (uint32_t i = 0; i < count; i++) {
+        STAMP(p, first + i, 0);
+        const schedule_item &item = shared.items[i % ITEMS_HELD];
+        const schedule_row *rows = shared.rows[i & 1];
+        const uint32_t shape = item.shape;
+        if (blocks >= pipeline<D>::STAGES && item.row_count == 1 && p.group <= 16) {
+            pipe.await();
+            STAMP(p, first + i, 1);
+            rotate_queries<D, true>(p, shared, item, rows);
+            __syncthreads();
+            STAMP(p, first + i, 2);
+        } else {
+            if (blocks <= pipeline<D>::STAGES)
+                copy_wait<0>();
+            __syncthreads();
+            STAMP(p, first + i, 1);
+            rotate_queries<D, false>(p, shared, item, rows);
+            STAMP(p, first + i, 2);
+            pipe.await();
+        }
+        STAMP(p, first + i, 3);
         if (shape == SCHEDULE_ROWS_16)
-            run_item<D, 1, 1, 4>(p, shared, pipe, i);
+            run_item<D, 1, 1, 4>(p, shared, pipe, first, i, count);
         else if (shape == SCHEDULE_ROWS_32)
-            run_item<D, 1, 2, 2>(p, shared, pipe, i);
+            run_item<D, 1, 2, 2>(p, shared, pipe, first, i, count);
         else if (shape == SCHEDULE_ROWS_64)
-            run_item<D, 1, 4, 1>(p, shared, pipe, i);
+            run_item<D, 1, 4, 1>(p, shared, pipe, first, i, count);
         else
-            run_item<D, 2, 4, 1>(p, shared, pipe, i);
-        STAMP(p, i, 5);
+            run_item<D, 2, 4, 1>(p, shared, pipe, first, i, count);
+        STAMP(p, first + i, 5);
         __syncthreads();
-        if (shared.item.partial != SCHEDULE_NONE)
-            arrive<D>(p, shared);
-        __syncthreads();
-        STAMP(p, i, 6);
+        if (item.partial != SCHEDULE_NONE)
+            arrive(p, item, rows);
+        blocks = (item.key_end - 1) / BLOCK_KEYS - item.key_begin / BLOCK_KEYS + 1;
+        STAMP(p, first + i, 6);
     }
     copy_wait<0>();
+    for (uint32_t z = blockIdx.x; z < header.zero_row_count; z += gridDim.x) {
+        uint32_t row = __ldg(p.schedule + header.zero_rows + z);
+        for (uint32_t i = threadIdx.x; i < p.heads * D / 4; i += THREADS)
+            write_four(p, out_index(p, row, 0, D) + 4 * i, make_float4(0.0f, 0.0f, 0.0f, 0.0f));
+    }
     STAMP(p, header.item_count + blockIdx.x, 5);
     merge_rows<D>(p, shared);
 #ifdef ATTENTION_STAMPS

@@ -14,6 +14,25 @@ static __device__ __forceinline__ void copy_async(uint32_t to, const void *from)
     asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(to), "l"(from));
 }
 
+/* Not put off until it is needed, as compilers do with what is only read. */
+static __device__ __forceinline__ float4 load_now(const float *from) {
+    float4 to;
+    asm volatile("ld.global.nc.v4.f32 {%0,%1,%2,%3}, [%4];"
+                 : "=f"(to.x), "=f"(to.y), "=f"(to.z), "=f"(to.w)
+                 : "l"(from));
+    return to;
+}
+
+/* Likewise, of what other CTAs write. */
+static __device__ __forceinline__ float4 load_shared_now(const float *from) {
+    float4 to;
+    asm volatile("ld.global.cg.v4.f32 {%0,%1,%2,%3}, [%4];"
+                 : "=f"(to.x), "=f"(to.y), "=f"(to.z), "=f"(to.w)
+                 : "l"(from)
+                 : "memory");
+    return to;
+}
+
 static __device__ __forceinline__ void store_zeros(uint32_t to) {
     asm volatile("st.shared.v4.b32 [%0], {%1,%1,%1,%1};" ::"r"(to), "r"(0) : "memory");
 }
@@ -64,15 +83,11 @@ static __device__ __forceinline__ void arrive_at(uint32_t *counter) {
     asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory");
 }
 
-/* Until so many have arrived: then what they wrote before is seen. */
-static __device__ __forceinline__ void await_arrivals(const uint32_t *counter, uint32_t expected) {
+/* How many have arrived; what they wrote before is seen. */
+static __device__ __forceinline__ uint32_t arrivals(const uint32_t *counter) {
     uint32_t arrived;
-    for (;;) {
-        asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(arrived) : "l"(counter) : "memory");
-        if (arrived >= expected)
-            break;
-        __nanosleep(20);
-    }
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(arrived) : "l"(counter) : "memory");
+    return arrived;
 }
 
 /* Counts up too, and from `last` to zero. */

@@ -14,33 +14,34 @@
 #include "base/mem.h"
 
 #define NONE           SCHEDULE_NONE
-#define SHARED_FILL    0.8 /* of a worker's share that shared streams may take */
-#define ITEM_OVERHEAD  0.6 /* an item's fixed cost, in blocks */
-#define EXCESS_ALLOWED 0.5 /* blocks that the last worker may have beyond the others */
+#define EXCESS_ALLOWED 0.5 /* us that the last worker may have beyond the others */
 #define ROUNDS_MAX     16
+#define CUT_SHARE      0.7 /* of the cuts between workers that go through a tile */
 
-/* A block of 64 keys in the units of a 16-row tile's; and the least blocks of a piece of a tile that is cut.
- */
-static const float shape_cost[] = {1.0f, 1.0f, 1.15f, 1.7f};
+/* Measured on an H100, us: a block of 64 keys of a tile where one CTA is alone with it; what an item takes
+ * beside its blocks; a block's share of the memory's bandwidth for all workers together. */
+static double shape_block_us[] = {0.95, 1.1, 1.6, 3.7};
+static double shape_item_us[] = {3.0, 4.0, 5.0, 9.0};
+#define MEMORY_BLOCK_US 0.0112
 static const uint32_t shape_rows[] = {16, 32, 64, 128};
-static const uint32_t shape_piece_blocks[] = {2, 4, 6, 12};
+/* The least blocks of a piece of a tile that is cut. */
+static uint32_t shape_piece_blocks[] = {1, 1, 1, 2};
 
 #ifdef SCHEDULE_TUNE
 #include <stdlib.h>
-#undef SHARED_FILL
-#undef ITEM_OVERHEAD
-static double tune(const char *name, double otherwise) {
-    const char *value = getenv(name);
-    return value == NULL ? otherwise : atof(value);
+static void tune(void) {
+    for (int i = 0; i < 4; i++) {
+        const char *const blocks[] = {"B16", "B32", "B64", "B128"}, *const items[] = {"I16", "I32", "I64",
+                                                                                      "I128"};
+        const char *const pieces[] = {"P16", "P32", "P64", "P128"};
+        if (getenv(blocks[i]))
+            shape_block_us[i] = atof(getenv(blocks[i]));
+        if (getenv(items[i]))
+            shape_item_us[i] = atof(getenv(items[i]));
+        if (getenv(pieces[i]))
+            shape_piece_blocks[i] = (uint32_t)atoi(getenv(pieces[i]));
+    }
 }
-#define SHARED_FILL   tune("FILL", 0.8)
-#define ITEM_OVERHEAD tune("OVERHEAD", 0.6)
-#define PIECE(shape)                                                                                         \
-    ((uint32_t)tune((const char *[]){"P16", "P32", "P64", "P128"}[shape], shape_piece_blocks[shape]))
-#define COST(shape) tune((const char *[]){"C16", "C32", "C64", "C128"}[shape], shape_cost[shape])
-#else
-#define PIECE(shape) shape_piece_blocks[shape]
-#define COST(shape)  (double)shape_cost[shape]
 #endif
 
 /* A growing array of items of one size. */
@@ -53,8 +54,9 @@ typedef struct stream {
     uint32_t segment_begin, segment_count;
     uint32_t row_begin, row_count; /* in rows */
     uint32_t key_count;
-    bool shared; /* by rows of several views */
 } stream;
+
+enum { SHAPES = SCHEDULE_ROWS_128 + 1, TABLES = 16 };
 
 typedef struct tile {
     uint32_t stream;
@@ -65,16 +67,15 @@ typedef struct tile {
     bool merged;
 } tile;
 
-enum { TABLES = 17 };
-
 struct attention_schedule {
     table segments, rows, page_ids, streams, tiles, items, item_tiles, work_begin;
-    table view_tasks, row_counts, row_units, unit_begin, unit_partials, unit_rows, zero_rows, order;
+    table view_tasks, row_counts, row_units, unit_begin, unit_partials, unit_rows, zero_rows;
     table block;
     schedule_options options;
     const cascade_plan *plan;
     const uint32_t *positions;
     uint32_t unit_count, partial_count, unit_partials_most;
+    double block_us[SHAPES]; /* of a shape in this step */
 };
 
 /* Room for `count` more; NULL if memory is short. */
@@ -101,10 +102,10 @@ cento_status attention_schedule_create(attention_schedule **result, cento_error 
 }
 
 static table *const *tables_of(attention_schedule *s, table *tables[], size_t *count) {
-    table *const all[] = {&s->segments,  &s->rows,       &s->page_ids,      &s->streams,    &s->tiles,
-                          &s->items,     &s->item_tiles, &s->work_begin,    &s->view_tasks, &s->row_counts,
-                          &s->row_units, &s->unit_begin, &s->unit_partials, &s->unit_rows,  &s->zero_rows,
-                          &s->order,     &s->block};
+    table *const all[] = {&s->segments,      &s->rows,       &s->page_ids,   &s->streams,
+                          &s->tiles,         &s->items,      &s->item_tiles, &s->work_begin,
+                          &s->view_tasks,    &s->row_counts, &s->row_units,  &s->unit_begin,
+                          &s->unit_partials, &s->unit_rows,  &s->zero_rows,  &s->block};
     *count = sizeof all / sizeof *all;
     memcpy(tables, all, sizeof all);
     return tables;
@@ -230,7 +231,6 @@ static cento_status chain_tasks(attention_schedule *schedule, cento_error *error
         if (task->view_count < 2 || neighbour(schedule, t, -1) != NONE)
             continue;
         stream made = stream_here(schedule);
-        made.shared = true;
         for (uint32_t i = 0; i < task->view_count; i++)
             TRY(add_rows(schedule, &made, &plan->views[plan->task_views[task->view_begin + i]], error));
         const plan_source *last = NULL;
@@ -330,12 +330,30 @@ static uint32_t tile_blocks(const tile *of) {
     return (of->key_end - 1) / SCHEDULE_BLOCK_KEYS - of->key_begin / SCHEDULE_BLOCK_KEYS + 1;
 }
 
-static double tile_cost(const tile *of) {
-    return ITEM_OVERHEAD + (double)tile_blocks(of) * COST(of->shape);
+/* What a block takes: the tensor cores' time, or where memory takes longer, the light shapes' share of
+ * memory's time, which heavy ones do not wait for. */
+static void find_costs(attention_schedule *schedule) {
+    const tile *tiles = schedule->tiles.memory;
+    double blocks[SHAPES] = {0}, all = 0.0, light_us = MEMORY_BLOCK_US * schedule->options.workers;
+    for (uint32_t t = 0; t < schedule->tiles.count; t++)
+        blocks[tiles[t].shape] += tile_blocks(&tiles[t]);
+    for (int shape = 0; shape < SHAPES; shape++)
+        all += blocks[shape];
+    for (int round = 0; round < SHAPES; round++) {
+        double left = all * MEMORY_BLOCK_US * schedule->options.workers, light = 0.0;
+        for (int shape = 0; shape < SHAPES; shape++)
+            if (shape_block_us[shape] > light_us)
+                left -= blocks[shape] * shape_block_us[shape];
+            else
+                light += blocks[shape];
+        light_us = light > 0 ? left / light : light_us;
+    }
+    for (int shape = 0; shape < SHAPES; shape++)
+        schedule->block_us[shape] = shape_block_us[shape] > light_us ? shape_block_us[shape] : light_us;
 }
 
 static cento_status add_item(attention_schedule *schedule, uint32_t tile_index, uint32_t kv_head,
-                             uint32_t worker, uint32_t block_begin, uint32_t block_end, cento_error *error) {
+                             uint32_t block_begin, uint32_t block_end, cento_error *error) {
     const tile *of = (const tile *)schedule->tiles.memory + tile_index;
     const stream *in = (const stream *)schedule->streams.memory + of->stream;
     const schedule_segment *segments = schedule->segments.memory;
@@ -349,9 +367,8 @@ static cento_status add_item(attention_schedule *schedule, uint32_t tile_index, 
         segment++;
     schedule_item *item;
     ADD(item, items, 1);
-    ADD(item_tile, item_tiles, 2);
-    item_tile[0] = tile_index;
-    item_tile[1] = worker;
+    ADD(item_tile, item_tiles, 1);
+    *item_tile = tile_index;
     *item = (schedule_item){
         .key_begin = begin,
         .key_end = end,
@@ -364,6 +381,7 @@ static cento_status add_item(attention_schedule *schedule, uint32_t tile_index, 
         .partial = NONE,
         .full_begin = of->full_begin,
         .full_end = of->full_end,
+        .first_row = ((const schedule_row *)schedule->rows.memory)[of->row_begin].row,
     };
     return CENTO_OK;
 }
@@ -371,134 +389,99 @@ static cento_status add_item(attention_schedule *schedule, uint32_t tile_index, 
 /* Workers are filled up one after another, each to its share. */
 typedef struct pour {
     uint32_t worker;
-    double filled, full; /* of all so far; where this worker's share ends */
+    double filled, full, share; /* us of all so far; where this worker's share ends; a worker's */
+    double last;                /* us of the last worker, which takes what is left */
+    bool dry;                   /* nothing is added: how far it goes */
 } pour;
 
-static cento_status pour_tile(attention_schedule *schedule, pour *at, const double *shares,
-                              uint32_t tile_index, uint32_t kv_head, cento_error *error) {
+static void next_worker(attention_schedule *schedule, pour *at) {
+    at->worker++;
+    at->full += at->share;
+    if (!at->dry)
+        ((uint32_t *)schedule->work_begin.memory)[at->worker] = (uint32_t)schedule->items.count;
+}
+
+/* How many of `left` blocks a worker with `room` us for them takes. */
+static uint32_t blocks_that_fit(double room, double block_us, uint32_t left, uint32_t least) {
+    uint32_t fitting = room <= 0 ? 0 : (uint32_t)(room / block_us + 0.5);
+    if (fitting >= left)
+        return left;
+    if (fitting < least)
+        fitting = 2 * fitting < least ? 0 : least;
+    if (fitting + least <= left)
+        return fitting;
+    return 2 * fitting >= left ? left : left < 2 * least ? 0 : left - least;
+}
+
+static cento_status pour_tile(attention_schedule *schedule, pour *at, uint32_t tile_index, uint32_t kv_head,
+                              cento_error *error) {
     const tile *of = (const tile *)schedule->tiles.memory + tile_index;
-    uint32_t blocks = tile_blocks(of), begin = 0, least = PIECE(of->shape);
-    double cost = COST(of->shape);
+    uint32_t blocks = tile_blocks(of), begin = 0;
+    double item_us = shape_item_us[of->shape], block_us = schedule->block_us[of->shape];
     while (begin < blocks) {
-        uint32_t left = blocks - begin, taken = left;
+        uint32_t taken = blocks - begin;
         bool last_worker = at->worker + 1 == schedule->options.workers;
-        double room = at->full - at->filled - ITEM_OVERHEAD;
-        if (!last_worker && room < left * cost) {
-            double fitting = room / cost;
-            taken = fitting <= 0 ? 0 : (uint32_t)(fitting + 0.5);
-            if (taken < least)
-                taken = taken * 2 < least ? 0 : least;
-            if (taken + least > left)
-                taken = left - taken <= least / 2 || left < 2 * least ? (taken * 2 >= left ? left : 0)
-                                                                      : left - least;
-        }
+        if (!last_worker)
+            taken = blocks_that_fit(at->full - at->filled - item_us, block_us, taken,
+                                    shape_piece_blocks[of->shape]);
         if (taken > 0) {
-            TRY(add_item(schedule, tile_index, kv_head, at->worker, begin, begin + taken, error));
-            at->filled += ITEM_OVERHEAD + taken * cost;
+            if (!at->dry)
+                TRY(add_item(schedule, tile_index, kv_head, begin, begin + taken, error));
+            at->filled += item_us + taken * block_us;
+            at->last += last_worker ? item_us + taken * block_us : 0.0;
             begin += taken;
         }
-        if (!last_worker && (taken == 0 || at->full - at->filled < 0.5 * cost))
-            at->full += shares[++at->worker];
+        if (!last_worker && (taken == 0 || at->full - at->filled < 0.5 * block_us))
+            next_worker(schedule, at);
     }
     return CENTO_OK;
 }
 
-static bool goes_first(const attention_schedule *schedule, const tile *of) {
-    return ((const stream *)schedule->streams.memory)[of->stream].shared;
-}
-
-static cento_status pour_pass(attention_schedule *schedule, const double *shares, bool shared,
-                              cento_error *error) {
-    pour at = {0, 0.0, shares[0]};
-    for (uint32_t shape = SCHEDULE_ROWS_128 + 1; shape-- > 0;)
+/* The largest tiles first: one worker of a multiprocessor then computes while the other reads. */
+static cento_status pour_all(attention_schedule *schedule, pour *at, cento_error *error) {
+    for (uint32_t shape = SHAPES; shape-- > 0;)
         for (uint32_t t = 0; t < schedule->tiles.count; t++) {
             const tile *of = (const tile *)schedule->tiles.memory + t;
-            if (of->shape != shape || goes_first(schedule, of) != shared)
-                continue;
-            for (uint32_t head = 0; head < schedule->options.kv_heads; head++)
-                TRY(pour_tile(schedule, &at, shares, t, head, error));
+            for (uint32_t head = 0; of->shape == shape && head < schedule->options.kv_heads; head++)
+                TRY(pour_tile(schedule, at, t, head, error));
         }
+    while (at->worker < schedule->options.workers)
+        next_worker(schedule, at);
     return CENTO_OK;
 }
 
-/* Items in the order of their workers, stable. */
-static cento_status sort_items(attention_schedule *schedule, cento_error *error) {
-    uint32_t workers = schedule->options.workers, count = (uint32_t)schedule->items.count, *begin, *order;
-    ADD(begin, work_begin, workers + 1);
-    ADD(order, order, count);
-    const uint32_t *item_tiles = schedule->item_tiles.memory;
-    memset(begin, 0, (workers + 1) * sizeof *begin);
-    for (uint32_t i = 0; i < count; i++)
-        begin[item_tiles[2 * i + 1] + 1]++;
-    for (uint32_t w = 0; w < workers; w++)
-        begin[w + 1] += begin[w];
-    for (uint32_t i = 0; i < count; i++)
-        order[begin[item_tiles[2 * i + 1]]++] = i;
-    for (uint32_t w = workers; w > 0; w--)
-        begin[w] = begin[w - 1];
-    begin[0] = 0;
-    return CENTO_OK;
-}
-
-static double item_cost(const schedule_item *item) {
-    uint32_t blocks = (item->key_end - 1) / SCHEDULE_BLOCK_KEYS - item->key_begin / SCHEDULE_BLOCK_KEYS + 1;
-    return ITEM_OVERHEAD + blocks * COST(item->shape);
-}
-
-/* Shared tiles first, up to `first` for each worker, then the others up to `share`. */
-static cento_status pour_all(attention_schedule *schedule, double *shares, double first, double share,
-                             cento_error *error) {
-    uint32_t workers = schedule->options.workers;
-    schedule->items.count = schedule->item_tiles.count = 0;
-    for (uint32_t w = 0; w < workers; w++)
-        shares[w] = first;
-    TRY(pour_pass(schedule, shares, true, error));
-    const uint32_t *item_tiles = schedule->item_tiles.memory;
-    const schedule_item *items = schedule->items.memory;
-    for (uint32_t w = 0; w < workers; w++)
-        shares[w] = share;
-    for (size_t i = 0; i < schedule->items.count; i++)
-        shares[item_tiles[2 * i + 1]] -= item_cost(&items[i]);
-    for (uint32_t w = 0; w < workers; w++)
-        shares[w] = shares[w] < 0 ? 0.0 : shares[w];
-    return pour_pass(schedule, shares, false, error);
-}
-
-/* What the last worker has beyond `share`: it takes all that the others have not. */
-static double last_excess(const attention_schedule *schedule, double share) {
-    const uint32_t *item_tiles = schedule->item_tiles.memory;
-    const schedule_item *items = schedule->items.memory;
-    double load = 0.0;
-    for (size_t i = 0; i < schedule->items.count; i++)
-        if (item_tiles[2 * i + 1] + 1 == schedule->options.workers)
-            load += item_cost(&items[i]);
-    return load - share;
-}
-
-/* Every cut adds an item's overhead, and pieces are not cut below their least size: the share that holds all
- * is found in a few rounds. */
-static cento_status cut_items(attention_schedule *schedule, cento_error *error) {
-    uint32_t workers = schedule->options.workers, heads = schedule->options.kv_heads;
-    double shared = 0.0, own = 0.0, *shares = mem_alloc(workers, sizeof *shares);
-    if (shares == NULL)
-        return error_memory(error, workers * sizeof *shares);
+/* A worker's share: all of the time, the fixed time of the items that cuts between workers add (most of them
+ * do), and no less than the largest piece that is not cut. Some rounds find out if that holds all. */
+static double find_share(attention_schedule *schedule, cento_error *error) {
+    double all = 0.0, cuts = 0.0, least = 0.0, workers = schedule->options.workers;
     for (uint32_t t = 0; t < schedule->tiles.count; t++) {
         const tile *of = (const tile *)schedule->tiles.memory + t;
-        *(goes_first(schedule, of) ? &shared : &own) += tile_cost(of) * heads;
+        double item_us = shape_item_us[of->shape], block_us = schedule->block_us[of->shape];
+        double piece_us = item_us + shape_piece_blocks[of->shape] * block_us;
+        double tile_us = (item_us + tile_blocks(of) * block_us) * schedule->options.kv_heads;
+        all += tile_us;
+        cuts += tile_us * item_us * CUT_SHARE;
+        least = piece_us > least ? piece_us : least;
     }
-    double share = (shared + own) / workers;
-    cento_status status = CENTO_OK;
+    double share = all > 0.0 ? all / workers + cuts / all : 0.0;
+    share = share > least ? share : least;
     for (int round = 0; round < ROUNDS_MAX; round++) {
-        double first =
-            shared > SHARED_FILL * (shared + own) ? share * shared / (shared + own) : SHARED_FILL * share;
-        status = pour_all(schedule, shares, first, share, error);
-        double excess = last_excess(schedule, share);
-        if (status != CENTO_OK || excess <= EXCESS_ALLOWED)
+        pour at = {.full = share, .share = share, .dry = true};
+        if (pour_all(schedule, &at, error) != CENTO_OK || at.last - share <= EXCESS_ALLOWED)
             break;
-        share += excess / workers > 0.02 * share ? excess / workers : 0.02 * share;
+        share += (at.last - share) / workers > 0.02 * share ? (at.last - share) / workers : 0.02 * share;
     }
-    mem_free(shares);
-    return status == CENTO_OK ? sort_items(schedule, error) : status;
+    return share;
+}
+
+static cento_status cut_items(attention_schedule *schedule, cento_error *error) {
+    uint32_t *begin;
+    ADD(begin, work_begin, schedule->options.workers + 1);
+    begin[0] = 0;
+    find_costs(schedule);
+    pour at = {.share = find_share(schedule, error)};
+    at.full = at.share;
+    return pour_all(schedule, &at, error);
 }
 
 /* --------------------------------------------------------------------- 4: merge units ------- */
@@ -513,7 +496,7 @@ static cento_status find_units(attention_schedule *schedule, cento_error *error)
     schedule_item *items = schedule->items.memory;
     schedule_row *rows = schedule->rows.memory;
     tile *tiles = schedule->tiles.memory;
-    const uint32_t *item_tiles = schedule->item_tiles.memory, *order = schedule->order.memory;
+    const uint32_t *item_tiles = schedule->item_tiles.memory;
     for (size_t i = 0; i < schedule->items.count; i++)
         for (uint32_t r = 0; r < items[i].row_count; r++)
             counts[(size_t)rows[items[i].row_begin + r].row * heads + items[i].kv_head]++;
@@ -562,8 +545,8 @@ static cento_status find_units(attention_schedule *schedule, cento_error *error)
     ADD(partials, unit_partials, total);
     memset(counts, 0, (size_t)row_count * heads * sizeof *counts);
     for (size_t i = 0; i < schedule->items.count; i++) {
-        schedule_item *item = &items[order[i]];
-        if (!tiles[item_tiles[2 * order[i]]].merged)
+        schedule_item *item = &items[i];
+        if (!tiles[item_tiles[i]].merged)
             continue;
         item->partial = schedule->partial_count;
         for (uint32_t r = 0; r < item->row_count; r++) {
@@ -608,17 +591,13 @@ static cento_status write_block(attention_schedule *schedule, cento_error *error
     uint32_t *block;
     ADD(block, block, words);
     memcpy(block, &header, sizeof header);
-    const uint32_t *order = schedule->order.memory;
-    const schedule_item *items = schedule->items.memory;
-    schedule_item *sorted = (schedule_item *)(void *)(block + header.items);
-    for (size_t i = 0; i < schedule->items.count; i++)
-        sorted[i] = items[order[i]];
     const struct {
         uint32_t at;
         const table *from;
         size_t size;
     } parts[] = {
         {header.work_begin, &schedule->work_begin, 4},
+        {header.items, &schedule->items, sizeof(schedule_item)},
         {header.rows, &schedule->rows, sizeof(schedule_row)},
         {header.segments, &schedule->segments, sizeof(schedule_segment)},
         {header.page_ids, &schedule->page_ids, 4},
@@ -646,6 +625,9 @@ cento_status attention_schedule_build(attention_schedule *schedule, const schedu
     tables_of(schedule, tables, &count);
     for (size_t i = 0; i < count; i++)
         tables[i]->count = 0;
+#ifdef SCHEDULE_TUNE
+    tune();
+#endif
     schedule->options = *options;
     schedule->plan = plan;
     schedule->positions = positions;

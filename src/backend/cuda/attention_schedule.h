@@ -8,8 +8,9 @@
  *                    its state is one partial
  *
  * Streams are cut into tiles of 16, 32, 64 or 128 packed rows (token × query head of the group), and tiles
- * along the keys, so that every worker gets about the same cost. What several rows of different groups share
- * goes first. When a worker has done its items it merges its part of the rows, whoever computed their states.
+ * along the keys, so that every worker takes about the same time by what was measured of each. The largest
+ * tiles go first. When a worker has done its items it merges its part of the rows, whoever computed their
+ * states.
  *
  * A row with one partial per KV head is written directly, unless another row of its tile has more. Else it
  * has a merge unit for each KV head: the list of its partials, folded in list order when all have arrived.
@@ -67,7 +68,8 @@ typedef struct schedule_item {
     uint32_t shape;                /* schedule_shape */
     uint32_t partial; /* partial state of its first packed row; SCHEDULE_NONE: written directly */
     uint32_t full_begin, full_end; /* keys that all of its rows see */
-    uint32_t unused[2];
+    uint32_t first_row;            /* of the batch: what its first row is */
+    uint32_t unused;
 } schedule_item;
 
 /* At the block's beginning; offsets in words from there, multiples of 4. */
@@ -75,10 +77,10 @@ typedef struct schedule_header {
     uint32_t words;                                          /* of the block */
     uint32_t workers, item_count, unit_count, partial_count; /* partial: of one packed row */
     uint32_t zero_row_count;                                 /* rows that see nothing: output is zeros */
-    uint32_t work_begin;                                     /* (workers + 1) items of a worker */
-    uint32_t items;                                          /* (item_count) schedule_item */
-    uint32_t rows;                                           /* schedule_row */
-    uint32_t segments;                                       /* schedule_segment */
+    uint32_t work_begin; /* (workers + 1) items of a worker; behind the header */
+    uint32_t items;      /* (item_count) schedule_item */
+    uint32_t rows;       /* schedule_row */
+    uint32_t segments;   /* schedule_segment */
     uint32_t page_ids;
     uint32_t unit_begin;    /* (unit_count + 1) in unit_partials */
     uint32_t unit_partials; /* partials of the unit's first packed row */
