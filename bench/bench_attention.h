@@ -1,8 +1,10 @@
 /*
  * bench_attention: decode attention over runs that sequences share, with the plan that shares them and with
  * one that does not (max_cascade_levels 1), in the same process on the same pages. Calls of both take turns,
- * layer after layer of a pool that is larger than the last-level cache, and medians are compared. Each case
- * is checked: both results are the same bits, and a row of each is within 1e-4 of f64 attention.
+ * layer after layer of a pool that is larger than the last-level cache; the speedup is the median of the
+ * ratios of calls that followed one another, with its quartiles (speedup_low, speedup_high). Each case is
+ * checked: both results are the same bits, and a row of each is within 1e-4 of f64 attention (2e-3 where
+ * queries and weights are rounded to bf16).
  *
  * What bounds a call, and what is printed beside it:
  *   KV bytes    each distinct key and value once, over DRAM read bandwidth (measured, all threads)

@@ -122,13 +122,13 @@ static const option_spec attention_specs[] = {
     {"kv-heads", OPTION_U32, CASE_OFFSET(kv_heads), "N", 1, 1024, "KV heads (default: 8)"},
     {"head-dim", OPTION_U32, CASE_OFFSET(head_dim), "N", 2, 256, "size of a head (default: 64)"},
     {"repetitions", OPTION_U32, offsetof(attention_settings, repetitions), "N", 1, 1000,
-     "go over all layers N times; medians count (default: 5, on the grid 7)"},
+     "go over all layers N times, at least 61 calls; medians count (default: 5, on the grid 7)"},
     {"threads", OPTION_U32, offsetof(attention_settings, threads), "N", 1, 1024,
      "compute threads (default: one for each physical core)"},
     {"kv-dtype", OPTION_CHOICE, offsetof(attention_settings, kv_dtype), "bf16|f32", 0, 0,
      "type of keys and values (default: bf16)"},
     {"isa", OPTION_TEXT, offsetof(attention_settings, isa), "NAME", 0, 0,
-     "kernels for portable, avx2 or avx512 (default: the best this CPU has)"},
+     "kernels for portable, avx2, avx512 or amx (default: the best this CPU has)"},
     {"json", OPTION_FLAG, offsetof(attention_settings, json), NULL, 0, 0, "print one JSON object"},
 };
 
@@ -152,12 +152,12 @@ static bool show_case(void *user, const char *name, size_t done, size_t total) {
 }
 
 static int show_attention_report(const json_t *report) {
-    static const char *const headings[] = {"case",      "us",      "unshared", "speedup", "KV GB/s",
-                                           "of memory", "GFLOP/s", "of FMA",   "unshared"};
+    static const char *const headings[] = {"case",    "us",        "unshared", "speedup", "quartiles",
+                                           "KV GB/s", "of memory", "GFLOP/s",  "of FMA",  "unshared"};
     size_t i;
     json_t *one;
     table rows;
-    table_init(&rows, "lrrrrrrrr");
+    table_init(&rows, "lrrrrrrrrr");
     for (i = 0; i < sizeof headings / sizeof headings[0]; i++)
         table_add(&rows, "%s", headings[i]);
     json_array_foreach(json_object_get(report, "cases"), i, one) {
@@ -165,6 +165,7 @@ static int show_attention_report(const json_t *report) {
         table_add(&rows, "%.0f", number(one, "us"));
         table_add(&rows, "%.0f", number(one, "us_unshared"));
         table_add(&rows, "%.2f", number(one, "speedup_vs_unshared"));
+        table_add(&rows, "%.2f - %.2f", number(one, "speedup_low"), number(one, "speedup_high"));
         table_add(&rows, "%.1f", number(one, "kv_gb_s"));
         table_add(&rows, "%.0f %%", 100 * number(one, "kv_read_fraction"));
         table_add(&rows, "%.1f", number(one, "gflop_s"));

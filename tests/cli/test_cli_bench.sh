@@ -69,6 +69,8 @@ test_bench_attention_compares_shared_with_unshared() {
         "speedup_vs_unshared", "kv_gb_s", "kv_read_fraction", "gflop_s", "fma_fraction"))'
     check 'a["cases"][0]["sequences"] == 4 and a["cases"][0]["shared_tokens"] == 600
         and a["cases"][0]["own_tokens"] == 20 and a["cases"][0]["name"] == "4 share 600, 8/2 d64"'
+    check 'a["cases"][0]["speedup_low"] <= a["cases"][0]["speedup_vs_unshared"] <= a["cases"][0]["speedup_high"]
+        and a["cases"][0]["calls"] >= 61'
     check 'a["cases"][0]["tasks"] in (1, 2)' # 600 tokens are two cells, the second a small one
     expect 2 "$cento" bench attention --sequences 4 --heads 7 --kv-heads 2
     says err "7 query heads over 2 KV heads"
