@@ -22,6 +22,7 @@
 #include "cpu.h"
 
 #define TILE_ROWS_WANTED 96
+#define UNITS_FOR_PAIRS  12                 /* of a thread; fewer would make threads wait at the end */
 #define SERIAL_PRODUCTS  524288             /* below this it is not worth waking threads for */
 #define STATES_BYTES     ((size_t)32 << 20) /* of partial states; at least one KV head's */
 #define LOG2_E           1.4426950408889634f
@@ -34,6 +35,7 @@ typedef struct row_tile {
 
 typedef struct attention_job {
     const cpu_backend *self;
+    const attention_kernels *kernels;
     const attention_shape *shape;
     const float *qkv;
     const uint32_t *positions;
@@ -53,6 +55,16 @@ typedef struct attention_job {
 uint32_t attention_tile_rows(const backend *self) {
     (void)self;
     return TILE_ROWS_WANTED;
+}
+
+/* With products in bf16, queries and weights may be rounded as activations are. A query head alone in its
+ * group would leave 15 of 16 rows of a tile register empty. Chosen by what never changes for a pool, so that
+ * all rows ever computed from it go the same way. */
+const attention_kernels *attention_kernels_of(const cpu_backend *self, const attention_shape *shape,
+                                              bool bf16) {
+    bool rounded = self->attention_amx != NULL && bf16 && self->compute_dtype == CENTO_DTYPE_BF16 &&
+                   shape->head_dim % self->attention_amx->width == 0 && shape->heads > shape->kv_heads;
+    return rounded ? self->attention_amx : &self->kernels->attention;
 }
 
 /* ------------------------------------------------------------------------------- tables ---- */
@@ -126,16 +138,17 @@ static cento_status job_prepare(attention_job *job, cpu_backend *self, const rop
     cut_tiles(job);
     TRY(find_rotations(job, self, rope, error));
 
-    const cpu_kernels *kernels = self->kernels;
     uint32_t head_dim = job->shape->head_dim;
     size_t rows = (size_t)job->tile_tokens * job->group;
-    job->dim_padded = (uint32_t)rounded_up(head_dim, kernels->attention_width);
+    job->dim_padded = (uint32_t)rounded_up(head_dim, job->kernels->width);
     job->state_floats = rounded_up(2 * rows, 16) + rows * job->dim_padded;
+    job->state_floats = rounded_up(job->state_floats, 16);
     size_t slots = (size_t)job->plan->slot_count * job->group;
     job->slot_floats = rounded_up(2 * slots, 16) + slots * job->dim_padded;
-    job->work_floats = 2 * job->state_floats + rounded_up(rows * head_dim, 16) + rounded_up(head_dim, 16) +
-                       ATTENTION_KEYS * ((size_t)head_dim + job->dim_padded + ATTENTION_SCORE_ROWS) +
-                       rounded_up(4 * rows + 4 * (size_t)job->tile_tokens, 16);
+    job->slot_floats = rounded_up(job->slot_floats, 16);
+    size_t scratch_floats = rounded_up(job->kernels->scratch_bytes(job->dim_padded) / sizeof(float), 16);
+    job->work_floats = 2 * job->state_floats + 2 * rounded_up(rows * head_dim, 16) + scratch_floats +
+                       rounded_up(2 * rows + 8 * (size_t)job->tile_tokens, 16);
     return CENTO_OK;
 }
 
@@ -181,8 +194,8 @@ static void state_write(const attention_job *job, row_state state, uint32_t row_
         size_t row = row_begin + r / group, head = (size_t)kv_head * group + r % group;
         float *to = job->out + (row * job->shape->heads + head) * head_dim;
         float factor = state.total[r] > 0.0f ? 1.0f / state.total[r] : 0.0f;
-        job->self->kernels->read_state(state.out + (size_t)r * job->dim_padded, factor, head_dim,
-                                       job->pool->bf16, to);
+        job->kernels->read_state(state.out + (size_t)r * job->dim_padded, factor, head_dim, job->pool->bf16,
+                                 to);
     }
 }
 
@@ -195,6 +208,12 @@ typedef struct tile_token {
     int32_t seen_begin, seen_end; /* of the cell's keys */
 } tile_token;
 
+/* A cell of one KV head. */
+typedef struct cell_head {
+    uint32_t cell; /* UINT32_MAX: none */
+    uint32_t kv_head;
+} cell_head;
+
 /* One thread's memory. */
 typedef struct attention_work {
     row_state folded, own; /* `own`: of a private cell */
@@ -203,15 +222,18 @@ typedef struct attention_work {
     uint32_t token_count;
     int32_t seen_begin, seen_end;     /* by any of them */
     int32_t *block_begin, *block_end; /* (rows): what they see of a block */
-    float *rotated_query;             /* (head_dim) */
-    uint32_t rotated; /* what the queries are rotated for: the first token's entry; UINT32_MAX: nothing */
+    float *queries;                   /* (rows, head_dim), rotated and scaled */
+    cell_head next;                   /* what this thread most likely attends to after the cell at hand */
+    cell_head fetched;                /* whose first block the cell before has fetched */
+    tile_token *packed;               /* (tile_tokens): the rows and rotations that tile.queries holds */
+    uint32_t packed_count, packed_head;
     uint64_t keys_read;
 } attention_work;
 
 static attention_work work_at(const attention_job *job, float *memory) {
     uint32_t head_dim = job->shape->head_dim;
     size_t rows = (size_t)job->tile_tokens * job->group;
-    attention_work work = {.folded = state_at(job, memory), .rotated = UINT32_MAX};
+    attention_work work = {.folded = state_at(job, memory), .fetched = {UINT32_MAX, 0}};
     work.own = state_at(job, memory + job->state_floats);
     work.tile = (attention_tile){
         .head_dim = head_dim,
@@ -219,13 +241,13 @@ static attention_work work_at(const attention_job *job, float *memory) {
         .bf16 = job->pool->bf16,
         .queries = memory + 2 * job->state_floats,
     };
-    float *keys = work.tile.queries + rounded_up(rows * head_dim, 16);
-    work.tile.keys = (uint32_t *)(void *)keys;
-    work.tile.values = keys + (size_t)head_dim * ATTENTION_KEYS;
-    work.tile.scores = work.tile.values + (size_t)ATTENTION_KEYS * job->dim_padded;
-    work.rotated_query = work.tile.scores + ATTENTION_SCORE_ROWS * ATTENTION_KEYS;
-    work.tokens = (tile_token *)(void *)(work.rotated_query + rounded_up(head_dim, 16));
-    work.block_begin = (int32_t *)(void *)(work.tokens + job->tile_tokens);
+    work.queries = work.tile.queries + rounded_up(rows * head_dim, 16);
+    float *rest = work.queries + rounded_up(rows * head_dim, 16);
+    work.tile.scratch = rest;
+    rest += rounded_up(job->kernels->scratch_bytes(job->dim_padded) / sizeof(float), 16);
+    work.tokens = (tile_token *)(void *)rest;
+    work.packed = work.tokens + job->tile_tokens;
+    work.block_begin = (int32_t *)(void *)(work.packed + job->tile_tokens);
     work.block_end = work.block_begin + rows;
     return work;
 }
@@ -258,19 +280,31 @@ static void clear_tokens(attention_work *work) {
     work->seen_end = 0;
 }
 
+/* Whether the last cell had the same rows with the same angles. */
+static bool queries_are_packed(const attention_work *work, uint32_t kv_head) {
+    bool same = work->packed_count == work->token_count && work->packed_head == kv_head;
+    for (uint32_t i = 0; same && i < work->token_count; i++)
+        same = work->tokens[i].row == work->packed[i].row &&
+               work->tokens[i].rotation == work->packed[i].rotation;
+    return same;
+}
+
 /* The tile's queries of one KV head, rotated, scaled to base 2, packed. */
 static void rotate_queries(const attention_job *job, attention_work *work, uint32_t kv_head) {
     const attention_shape *shape = job->shape;
-    uint32_t head_dim = shape->head_dim, group = job->group, row_count = work->token_count * group;
+    uint32_t head_dim = shape->head_dim, group = job->group;
     size_t width = ((size_t)shape->heads + 2 * shape->kv_heads) * head_dim;
-    for (uint32_t token = 0, r = 0; token < work->token_count; token++) {
+    float *to = work->queries;
+    for (uint32_t token = 0; token < work->token_count; token++) {
         const float *query = job->qkv + work->tokens[token].row * width + (size_t)kv_head * group * head_dim;
         const float *cos_sin = rope_memo_cos_sin(&job->self->query_rope, work->tokens[token].rotation);
-        for (uint32_t g = 0; g < group; g++, r++, query += head_dim) {
-            rope_rotate(query, cos_sin, head_dim / 2, shape->scale * LOG2_E, work->rotated_query);
-            job->self->kernels->pack_query(work->rotated_query, head_dim, row_count, r, work->tile.queries);
-        }
+        for (uint32_t g = 0; g < group; g++, query += head_dim, to += head_dim)
+            rope_rotate(query, cos_sin, head_dim / 2, shape->scale * LOG2_E, to);
     }
+    job->kernels->pack_queries(work->queries, work->token_count * group, head_dim, work->tile.queries);
+    memcpy(work->packed, work->tokens, work->token_count * sizeof *work->packed);
+    work->packed_count = work->token_count;
+    work->packed_head = kv_head;
 }
 
 /* Keys [begin, begin + keys) of a cell. */
@@ -279,7 +313,8 @@ static void locate_block(const attention_job *job, const plan_cell *cell, uint32
     uint32_t page_tokens = job->pool->shape.page_tokens;
     size_t token_bytes = (size_t)job->shape->head_dim * job->pool->element_bytes;
     const plan_source *source = job->plan->sources + cell->source_begin;
-    uint32_t keys = cell->key_count - begin < ATTENTION_KEYS ? cell->key_count - begin : ATTENTION_KEYS;
+    uint32_t block_keys = job->kernels->keys;
+    uint32_t keys = cell->key_count - begin < block_keys ? cell->key_count - begin : block_keys;
     while (begin >= source->token_end - source->token_begin) {
         begin -= source->token_end - source->token_begin;
         source++;
@@ -303,7 +338,7 @@ static void locate_block(const attention_job *job, const plan_cell *cell, uint32
             block->value_rows[i] = value;
         }
     }
-    for (uint32_t i = keys, last = keys > 0 ? keys - 1 : 0; i < ATTENTION_KEYS; i++) {
+    for (uint32_t i = keys, last = keys > 0 ? keys - 1 : 0; i < block_keys; i++) {
         block->key_rows[i] = block->key_rows[last];
         block->value_rows[i] = block->value_rows[last];
     }
@@ -329,10 +364,8 @@ static bool attend_cell(const attention_job *job, attention_work *work, uint32_t
                         row_state state) {
     if (work->seen_begin >= work->seen_end)
         return false;
-    if (work->rotated != work->tokens[0].rotation) {
-        work->rotated = work->tokens[0].rotation;
+    if (!queries_are_packed(work, kv_head))
         rotate_queries(job, work, kv_head);
-    }
     work->tile.rows = work->token_count * job->group;
     work->tile.maximum = state.maximum;
     work->tile.total = state.total;
@@ -341,18 +374,34 @@ static bool attend_cell(const attention_job *job, attention_work *work, uint32_t
 
     const plan_cell *cell = &job->plan->cells[cell_index];
     attention_block blocks[2];
-    uint32_t begin = (uint32_t)work->seen_begin / ATTENTION_KEYS * ATTENTION_KEYS, i = 0;
+    uint32_t block_keys = job->kernels->keys, i = 0;
+    uint32_t begin = (uint32_t)work->seen_begin / block_keys * block_keys;
     locate_block(job, cell, kv_head, begin, &blocks[0]);
-    for (; begin < (uint32_t)work->seen_end; begin += ATTENTION_KEYS, i = 1 - i) {
-        bool more = begin + ATTENTION_KEYS < (uint32_t)work->seen_end;
+    blocks[0].fetched = work->fetched.cell == cell_index && work->fetched.kv_head == kv_head && begin == 0;
+    work->fetched = work->next;
+    for (; begin < (uint32_t)work->seen_end; begin += block_keys, i = 1 - i) {
+        bool more = begin + block_keys < (uint32_t)work->seen_end;
         if (more)
-            locate_block(job, cell, kv_head, begin + ATTENTION_KEYS, &blocks[1 - i]);
+            locate_block(job, cell, kv_head, begin + block_keys, &blocks[1 - i]);
+        else if (work->next.cell != UINT32_MAX)
+            locate_block(job, &job->plan->cells[work->next.cell], work->next.kv_head, 0, &blocks[1 - i]);
+        blocks[1 - i].fetched = true;
         see_block(job, work, begin, blocks[i].keys);
-        job->self->kernels->attend_block(&work->tile, &blocks[i], more ? &blocks[1 - i] : NULL,
-                                         work->block_begin, work->block_end);
+        bool fetch = more || work->next.cell != UINT32_MAX;
+        job->kernels->attend_block(&work->tile, &blocks[i], fetch ? &blocks[1 - i] : NULL, work->block_begin,
+                                   work->block_end);
         work->keys_read += blocks[i].keys;
     }
     return true;
+}
+
+/* The next private cell of a fold, from view v on. */
+static cell_head next_private(const attention_job *job, const plan_fold *fold, uint32_t v, uint32_t kv_head) {
+    const plan_view *views = job->plan->views;
+    while (v < fold->view_begin + fold->view_count && views[v].slot != PLAN_PRIVATE)
+        v++;
+    bool found = v < fold->view_begin + fold->view_count && job->shape->window == 0;
+    return (cell_head){found ? views[v].cell : UINT32_MAX, kv_head};
 }
 
 /* -------------------------------------------------------------------------------- tiles ---- */
@@ -374,7 +423,6 @@ static void run_task_tile(const attention_job *job, attention_work *work, const 
         add_tokens(job, work, *views, skip, count);
         wanted -= count;
     }
-    work->rotated = UINT32_MAX;
     row_state state = slot_at(job, states, slot);
     if (!attend_cell(job, work, task->cell, kv_head, state))
         state_clear(job, state, work->token_count * job->group);
@@ -386,7 +434,6 @@ static void run_fold_tile(const attention_job *job, attention_work *work, const 
     const cascade_plan *plan = job->plan;
     const plan_fold *fold = &plan->folds[tile->of];
     uint32_t rows = tile->row_count * job->group;
-    work->rotated = UINT32_MAX;
     state_clear(job, work->folded, rows);
     for (uint32_t v = fold->view_begin; v < fold->view_begin + fold->view_count; v++) {
         const plan_view *view = &plan->views[v];
@@ -396,10 +443,19 @@ static void run_fold_tile(const attention_job *job, attention_work *work, const 
         }
         clear_tokens(work);
         add_tokens(job, work, v, tile->row_begin, tile->row_count);
+        work->next = next_private(job, fold, v + 1, kv_head);
         if (attend_cell(job, work, view->cell, kv_head, work->own))
             state_fold(job, work->folded, work->own, rows);
     }
     state_write(job, work->folded, fold->row_begin + tile->row_begin, tile->row_count, kv_head);
+}
+
+static const cell_head no_cell = {UINT32_MAX, 0};
+
+static cell_head task_cell(const attention_job *job, uint64_t unit, uint32_t first_head) {
+    const row_tile *tile = &job->task_tiles[unit % job->task_tile_count];
+    uint32_t head = first_head + (uint32_t)(unit / job->task_tile_count);
+    return job->shape->window == 0 ? (cell_head){job->plan->tasks[tile->of].cell, head} : no_cell;
 }
 
 /* `states`: of `heads_max` KV heads, behind the threads' memory. */
@@ -414,11 +470,16 @@ static uint64_t run_tiles(const attention_job *job, float *memory, int threads, 
             uint32_t heads = kv_heads - first < heads_max ? kv_heads - first : heads_max;
             uint64_t task_units = (uint64_t)job->task_tile_count * heads;
             uint64_t fold_units = (uint64_t)job->fold_tile_count * heads;
+            /* head by head: neighbouring cells mostly have the same rows, whose queries then stay packed. In
+             * pairs where there are enough, so that the first one fetches the beginning of the second. */
             if (task_units > 0) {
-#pragma omp for schedule(dynamic, 1)
+                uint64_t run = task_units >= UNITS_FOR_PAIRS * (uint64_t)threads ? 2 : 1;
+#pragma omp for schedule(dynamic, run)
                 for (uint64_t unit = 0; unit < task_units; unit++) {
-                    uint32_t head = (uint32_t)(unit % heads);
-                    run_task_tile(job, &work, &job->task_tiles[unit / heads], first + head,
+                    bool last = run == 1 || unit % run == run - 1 || unit + 1 == task_units;
+                    work.next = last ? no_cell : task_cell(job, unit + 1, first);
+                    uint32_t head = (uint32_t)(unit / job->task_tile_count);
+                    run_task_tile(job, &work, &job->task_tiles[unit % job->task_tile_count], first + head,
                                   states + head * job->slot_floats);
                 }
             }
@@ -454,6 +515,7 @@ cento_status attention_run(backend *base, const attention_shape *shape, const ro
     cpu_backend *self = cpu_of(base);
     attention_job job = {
         .self = self,
+        .kernels = attention_kernels_of(self, shape, pool->bf16),
         .shape = shape,
         .qkv = qkv,
         .positions = positions,

@@ -1,11 +1,11 @@
 /*
- * Attention of a tile of query rows to one block of at most ATTENTION_KEYS keys, with online softmax;
+ * Attention of a tile of query rows to one block of at most KEYS keys, with online softmax;
  * included by kernels_body.h once per instruction set.
  *
  * K is transposed into panels of `keys`, V is read where it stands in the page; bf16 is widened on the way to
  * the products (for many rows: once before), by a shift and an `and` for each two vectors (so V's even
  * columns come in one vector and its odd ones in the next, and states are kept that way: see read_state).
- * Scores and output are register tiles as in gemm_body.h. The scores of up to ATTENTION_SCORE_ROWS rows are
+ * Scores and output are register tiles as in gemm_body.h. The scores of up to SCORE_ROWS rows are
  * computed panel by panel, so that one panel and the rows stay in L1. 4·rows·keys·head_dim flop, on Zen 3 at
  * 85 to 90 % of the FMA rate for prefill tiles; a decode row costs 2·head_dim elements of K and V read once
  * and about as long to transpose.
@@ -16,73 +16,24 @@
 #include <math.h>
 
 #include "gemm_body.h"
+#include "transpose.h"
 
-#define KEYS       ATTENTION_KEYS
+#define KEYS       64 /* of a block */
+#define SCORE_ROWS 24 /* rows whose scores stand side by side: a multiple of TILE_ROWS */
 #define PANEL      (TILE_VECTORS * VEC_WIDTH) /* keys, or columns of V, of a register tile */
 #define WIDEN_ROWS 36 /* from so many rows on, widening bf16 once costs less than widening on the way */
 
-VEC_INLINE vu vu_zero(void) {
-    return (vu)vf_zero();
+/* Parts of a tile's scratch. */
+VEC_INLINE uint32_t *tile_keys(const attention_tile *tile) { /* (KEYS / PANEL, words, PANEL) */
+    return tile->scratch;
 }
 
-#if VEC_WIDTH == 4
-#define UNPACK_LOW_32(a, b)  __builtin_shufflevector(a, b, 0, 4, 1, 5)
-#define UNPACK_HIGH_32(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
-#define UNPACK_LOW_64(a, b)  __builtin_shufflevector(a, b, 0, 1, 4, 5)
-#define UNPACK_HIGH_64(a, b) __builtin_shufflevector(a, b, 2, 3, 6, 7)
-#elif VEC_WIDTH == 8
-#define UNPACK_LOW_32(a, b)  __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13)
-#define UNPACK_HIGH_32(a, b) __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15)
-#define UNPACK_LOW_64(a, b)  __builtin_shufflevector(a, b, 0, 1, 8, 9, 4, 5, 12, 13)
-#define UNPACK_HIGH_64(a, b) __builtin_shufflevector(a, b, 2, 3, 10, 11, 6, 7, 14, 15)
-#else
-#define UNPACK_LOW_32(a, b)                                                                                  \
-    __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29)
-#define UNPACK_HIGH_32(a, b)                                                                                 \
-    __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31)
-#define UNPACK_LOW_64(a, b)                                                                                  \
-    __builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
-#define UNPACK_HIGH_64(a, b)                                                                                 \
-    __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31)
-#endif
+VEC_INLINE float *tile_values(const attention_tile *tile) { /* (KEYS, dim_padded) */
+    return (float *)tile->scratch + (size_t)KEYS * tile->dim_padded;
+}
 
-/* Words: rows in, columns out. First within the 4 × 4 blocks of 128-bit lanes, then the lanes. */
-VEC_INLINE void transpose(vu m[VEC_WIDTH]) {
-    vu u[VEC_WIDTH];
-#pragma GCC unroll 4
-    for (int i = 0; i < VEC_WIDTH; i += 4) {
-        vu low_01 = UNPACK_LOW_32(m[i], m[i + 1]), high_01 = UNPACK_HIGH_32(m[i], m[i + 1]);
-        vu low_23 = UNPACK_LOW_32(m[i + 2], m[i + 3]), high_23 = UNPACK_HIGH_32(m[i + 2], m[i + 3]);
-        u[i] = UNPACK_LOW_64(low_01, low_23);
-        u[i + 1] = UNPACK_HIGH_64(low_01, low_23);
-        u[i + 2] = UNPACK_LOW_64(high_01, high_23);
-        u[i + 3] = UNPACK_HIGH_64(high_01, high_23);
-    }
-#if VEC_WIDTH == 4
-    for (int i = 0; i < 4; i++)
-        m[i] = u[i];
-#elif VEC_WIDTH == 8
-#pragma GCC unroll 4
-    for (int c = 0; c < 4; c++) {
-        m[c] = __builtin_shufflevector(u[c], u[4 + c], 0, 1, 2, 3, 8, 9, 10, 11);
-        m[4 + c] = __builtin_shufflevector(u[c], u[4 + c], 4, 5, 6, 7, 12, 13, 14, 15);
-    }
-#else
-#define LANES(a, b, i, j)                                                                                    \
-    __builtin_shufflevector(a, b, 4 * i, 4 * i + 1, 4 * i + 2, 4 * i + 3, 4 * j, 4 * j + 1, 4 * j + 2,       \
-                            4 * j + 3, 16 + 4 * i, 17 + 4 * i, 18 + 4 * i, 19 + 4 * i, 16 + 4 * j,           \
-                            17 + 4 * j, 18 + 4 * j, 19 + 4 * j)
-#pragma GCC unroll 4
-    for (int c = 0; c < 4; c++) {
-        vu low_01 = LANES(u[c], u[4 + c], 0, 1), high_01 = LANES(u[c], u[4 + c], 2, 3);
-        vu low_23 = LANES(u[8 + c], u[12 + c], 0, 1), high_23 = LANES(u[8 + c], u[12 + c], 2, 3);
-        m[c] = LANES(low_01, low_23, 0, 2);
-        m[4 + c] = LANES(low_01, low_23, 1, 3);
-        m[8 + c] = LANES(high_01, high_23, 0, 2);
-        m[12 + c] = LANES(high_01, high_23, 1, 3);
-    }
-#undef LANES
-#endif
+VEC_INLINE float *tile_scores(const attention_tile *tile) { /* (SCORE_ROWS, KEYS) */
+    return (float *)tile->scratch + (size_t)KEYS * tile->dim_padded * 2;
 }
 
 /* Pages lie anywhere, so the hardware does not guess where the next block is. A few rows at a time, between
@@ -134,7 +85,8 @@ static void load_keys(const attention_tile *tile, const char *const *rows, uint3
     for (uint32_t key = 0; key < count; key += VEC_WIDTH) {
         if (next != NULL)
             prefetch_rows(tile, next->key_rows, key, key + VEC_WIDTH);
-        uint32_t *to = tile->keys + (size_t)(key / PANEL) * (widen ? 2 * words : words) * PANEL + key % PANEL;
+        uint32_t *to =
+            tile_keys(tile) + (size_t)(key / PANEL) * (widen ? 2 * words : words) * PANEL + key % PANEL;
         if (widen)
             transpose_keys(rows + key, words, true, to);
         else
@@ -143,11 +95,10 @@ static void load_keys(const attention_tile *tile, const char *const *rows, uint3
 }
 
 /* Rows of V that are no multiple of PANEL are copied to `values`, with zeros behind them. */
-static void pad_values(const attention_tile *tile, const attention_block *block,
-                       const char *padded[ATTENTION_KEYS]) {
+static void pad_values(const attention_tile *tile, const attention_block *block, const char *padded[KEYS]) {
     size_t element = tile->bf16 ? 2 : 4, bytes = tile->head_dim * element;
     size_t padding = (tile->dim_padded - tile->head_dim) * element;
-    char *to = (char *)tile->values;
+    char *to = (char *)tile_values(tile);
     for (uint32_t key = 0; key < block->keys; key++, to += bytes + padding) {
         memcpy(to, block->value_rows[key], bytes);
         memset(to + bytes, 0, padding);
@@ -157,8 +108,8 @@ static void pad_values(const attention_tile *tile, const attention_block *block,
 
 /* Rows of V in bf16 become rows (dim_padded) in f32, even columns and odd ones in vectors of their own. */
 static void widen_values(const attention_tile *tile, const attention_block *block,
-                         const char *widened[ATTENTION_KEYS]) {
-    float *to = tile->values;
+                         const char *widened[KEYS]) {
+    float *to = tile_values(tile);
     for (uint32_t key = 0; key < block->keys; key++) {
         const char *row = block->value_rows[key];
         uint32_t tail[VEC_WIDTH] = {0}, i = 0;
@@ -262,7 +213,8 @@ VEC_INLINE void score_tiles(const attention_tile *tile, const gemm_kind kind, ui
     uint32_t first = even_tile_row(tile->rows, TILE_ROWS, begin);
 #define SCORE_FEW(few, vectors)                                                                              \
     for (; tile->rows == few && key + vectors * VEC_WIDTH <= count; key += vectors * VEC_WIDTH)              \
-        score_tile(few, vectors, kind, words, tile->queries, tile->keys + key * words, tile->scores + key);
+        score_tile(few, vectors, kind, words, tile->queries, tile_keys(tile) + key * words,                  \
+                   tile_scores(tile) + key);
     SCORE_FEW(1, 8)
     SCORE_FEW(1, 4)
     SCORE_FEW(2, 4)
@@ -272,9 +224,10 @@ VEC_INLINE void score_tiles(const attention_tile *tile, const gemm_kind kind, ui
             uint32_t row = even_tile_row(tile->rows, TILE_ROWS, i);
             uint32_t tile_rows = even_tile_row(tile->rows, TILE_ROWS, i + 1) - row;
             const float *query = tile->queries + (size_t)row * tile->head_dim;
-            float *scores = tile->scores + (row - first) * KEYS + key;
+            float *scores = tile_scores(tile) + (row - first) * KEYS + key;
             fetch_step(tile, fetch);
-#define SCORE_TILE(rows) score_tile(rows, TILE_VECTORS, kind, words, query, tile->keys + key * words, scores)
+#define SCORE_TILE(rows)                                                                                     \
+    score_tile(rows, TILE_VECTORS, kind, words, query, tile_keys(tile) + key * words, scores)
             TILE_ROWS_SWITCH(tile_rows, SCORE_TILE)
 #undef SCORE_TILE
         }
@@ -285,7 +238,7 @@ VEC_INLINE void output_tiles(const attention_tile *tile, const bool bf16, uint32
     uint32_t dim_padded = tile->dim_padded, first = even_tile_row(tile->rows, TILE_ROWS, begin), column = 0;
 #define OUTPUT_FEW(few, vectors)                                                                             \
     for (; tile->rows == few && column + vectors * VEC_WIDTH <= dim_padded; column += vectors * VEC_WIDTH)   \
-        output_tile(few, vectors, bf16, dim_padded, values, keys, column, tile->scores, keep, tile->out);
+        output_tile(few, vectors, bf16, dim_padded, values, keys, column, tile_scores(tile), keep, tile->out);
     OUTPUT_FEW(1, 8)
     OUTPUT_FEW(1, 4)
     OUTPUT_FEW(2, 4)
@@ -294,7 +247,7 @@ VEC_INLINE void output_tiles(const attention_tile *tile, const bool bf16, uint32
         for (uint32_t i = begin; i < end; i++) {
             uint32_t row = even_tile_row(tile->rows, TILE_ROWS, i);
             uint32_t tile_rows = even_tile_row(tile->rows, TILE_ROWS, i + 1) - row;
-            const float *scores = tile->scores + (row - first) * KEYS;
+            const float *scores = tile_scores(tile) + (row - first) * KEYS;
             float *out = tile->out + (size_t)row * dim_padded;
 #define OUTPUT_TILE(rows)                                                                                    \
     output_tile(rows, TILE_VECTORS, bf16, dim_padded, values, keys, column, scores, keep + (row - first), out)
@@ -366,19 +319,19 @@ VEC_INLINE float softmax_row(float *scores, uint32_t count, int32_t begin, int32
 APART softmax_rows(const attention_tile *tile, uint32_t row, uint32_t rows, uint32_t count,
                    const int32_t *seen_begin, const int32_t *seen_end, float *keep) {
     for (uint32_t r = 0; r < rows; r++)
-        keep[r] = softmax_row(tile->scores + r * KEYS, count, seen_begin[row + r], seen_end[row + r],
+        keep[r] = softmax_row(tile_scores(tile) + r * KEYS, count, seen_begin[row + r], seen_end[row + r],
                               &tile->maximum[row + r], &tile->total[row + r]);
 }
 #undef APART
 
-static void attend_block(attention_tile *tile, const attention_block *block, const attention_block *next,
-                         const int32_t *seen_begin, const int32_t *seen_end) {
-    enum { GROUP_TILES = ATTENTION_SCORE_ROWS / TILE_ROWS };
+static void attend_block(const attention_tile *tile, const attention_block *block,
+                         const attention_block *next, const int32_t *seen_begin, const int32_t *seen_end) {
+    enum { GROUP_TILES = SCORE_ROWS / TILE_ROWS };
     uint32_t count = (block->keys + PANEL - 1) / PANEL * PANEL;
     uint32_t tiles = (tile->rows + TILE_ROWS - 1) / TILE_ROWS;
     bool widen = tile->bf16 && tile->rows >= WIDEN_ROWS, bf16 = tile->bf16 && !widen;
     const char *const *values = block->value_rows;
-    const char *moved[ATTENTION_KEYS];
+    const char *moved[KEYS];
     if (widen)
         widen_values(tile, block, moved);
     else if (tile->dim_padded > tile->head_dim)
@@ -394,7 +347,7 @@ static void attend_block(attention_tile *tile, const attention_block *block, con
         uint32_t end = tiles - begin < GROUP_TILES ? tiles : begin + GROUP_TILES;
         uint32_t row = even_tile_row(tile->rows, TILE_ROWS, begin);
         uint32_t rows = even_tile_row(tile->rows, TILE_ROWS, end) - row;
-        float keep[ATTENTION_SCORE_ROWS];
+        float keep[SCORE_ROWS];
         if (alone && next != NULL)
             prefetch_rows(tile, next->value_rows, 0, KEYS / 2);
         if (bf16)
@@ -411,12 +364,22 @@ static void attend_block(attention_tile *tile, const attention_block *block, con
     }
 }
 
-static void pack_query(const float *query, uint32_t head_dim, uint32_t rows, uint32_t row, float *packed) {
-    uint32_t tile = even_tile_of(rows, TILE_ROWS, row), first = even_tile_row(rows, TILE_ROWS, tile);
-    uint32_t stride = even_tile_row(rows, TILE_ROWS, tile + 1) - first;
-    packed += (size_t)first * head_dim + (row - first);
-    for (uint32_t i = 0; i < head_dim; i++)
-        packed[(size_t)i * stride] = query[i];
+static size_t scratch_bytes(uint32_t dim_padded) {
+    return (size_t)KEYS * (2 * dim_padded + SCORE_ROWS) * sizeof(float);
+}
+
+/* In tiles, [head_dim][rows of the tile]. */
+static void pack_queries(const float *queries, uint32_t rows, uint32_t head_dim, float *packed) {
+    uint32_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    for (uint32_t tile = 0; tile < tiles; tile++) {
+        uint32_t row = even_tile_row(rows, TILE_ROWS, tile);
+        uint32_t tile_rows = even_tile_row(rows, TILE_ROWS, tile + 1) - row;
+        const float *from = queries + (size_t)row * head_dim;
+        float *to = packed + (size_t)row * head_dim;
+        for (uint32_t r = 0; r < tile_rows; r++)
+            for (uint32_t i = 0; i < head_dim; i++)
+                to[(size_t)i * tile_rows + r] = from[(size_t)r * head_dim + i];
+    }
 }
 
 static void read_state(const float *out, float factor, uint32_t head_dim, bool bf16, float *to) {
@@ -456,8 +419,4 @@ static void fold_state(uint32_t dim_padded, float from_maximum, float from_total
     for (uint32_t i = 0; i < dim_padded; i += VEC_WIDTH)
         vf_store(out + i, vf_fma(vf_load(out + i), keep, vf_load(from_out + i) * take));
 }
-#undef KEYS
-#undef PANEL
-#undef WIDEN_ROWS
-
 #endif

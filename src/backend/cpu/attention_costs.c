@@ -11,30 +11,29 @@
 #include "base/mem.h"
 #include "cpu.h"
 
-#define CELL_BLOCKS (PLAN_CELL_TOKENS / ATTENTION_KEYS)
-#define ROUNDS      16
-#define TASK_NS     500.0 /* handing out a task, gathering and rotating its rows: too little to time alone */
-#define SAVED_MIN   0.2   /* of what a reader alone takes: sharing saves at least the loads of the keys */
-#define READERS     4     /* rows that share keys in the measurement, in groups */
+#define BLOCKS_MAX 8
+#define ROUNDS     16
+#define TASK_NS    500.0 /* handing out a task, gathering and rotating its rows: too little to time alone */
+#define SAVED_MIN  0.2   /* of what a reader alone takes: sharing saves at least the loads of the keys */
+#define READERS    4     /* rows that share keys in the measurement, in groups */
 
 /* Rows, keys and scratch of one measurement; all in `memory`. */
 typedef struct cost_bench {
     const cpu_kernels *kernels;
+    const attention_kernels *attention;
     attention_tile tile;
-    attention_block blocks[CELL_BLOCKS];
+    attention_block blocks[BLOCKS_MAX];
     int32_t *seen_begin, *seen_end;
     void *memory;
 } cost_bench;
 
 static cento_status bench_create(cost_bench *bench, const attention_shape *shape, bool bf16, uint32_t rows,
                                  cento_error *error) {
-    const cpu_kernels *kernels = bench->kernels;
-    uint32_t head_dim = shape->head_dim, width = kernels->attention_width;
-    uint32_t dim_padded = (uint32_t)rounded_up(head_dim, width);
+    uint32_t head_dim = shape->head_dim, keys_of_block = bench->attention->keys;
+    uint32_t dim_padded = (uint32_t)rounded_up(head_dim, bench->attention->width);
     size_t key_bytes = (size_t)head_dim * (bf16 ? 2 : 4);
-    size_t floats = (size_t)rows * (head_dim + 2 + dim_padded) +
-                    ATTENTION_KEYS * ((size_t)head_dim + dim_padded + ATTENTION_SCORE_ROWS) +
-                    2 * (size_t)rows;
+    size_t scratch_floats = rounded_up(bench->attention->scratch_bytes(dim_padded) / sizeof(float), 16);
+    size_t floats = scratch_floats + (size_t)rows * (head_dim + 4 + dim_padded);
     floats = rounded_up(floats, 16);
     size_t bytes = floats * sizeof(float) + 2 * PLAN_CELL_TOKENS * key_bytes;
     float *memory = mem_alloc_aligned(bytes);
@@ -42,28 +41,23 @@ static cento_status bench_create(cost_bench *bench, const attention_shape *shape
         return error_memory(error, bytes);
     memset(memory, 0, bytes); /* zeros cost what other numbers cost */
     bench->memory = memory;
-    bench->tile = (attention_tile){.rows = rows,
-                                   .head_dim = head_dim,
-                                   .dim_padded = dim_padded,
-                                   .bf16 = bf16,
-                                   .keys = (uint32_t *)(void *)memory};
+    bench->tile = (attention_tile){
+        .rows = rows, .head_dim = head_dim, .dim_padded = dim_padded, .bf16 = bf16, .scratch = memory};
     attention_tile *tile = &bench->tile;
-    tile->values = memory + (size_t)head_dim * ATTENTION_KEYS;
-    tile->scores = tile->values + (size_t)dim_padded * ATTENTION_KEYS;
-    tile->queries = tile->scores + (size_t)ATTENTION_SCORE_ROWS * ATTENTION_KEYS;
+    tile->queries = memory + scratch_floats;
     tile->out = tile->queries + (size_t)rows * head_dim;
     tile->maximum = tile->out + (size_t)rows * dim_padded;
     tile->total = tile->maximum + rows;
     bench->seen_begin = (int32_t *)(void *)(tile->total + rows);
     bench->seen_end = bench->seen_begin + rows;
     for (uint32_t r = 0; r < rows; r++)
-        bench->seen_end[r] = ATTENTION_KEYS;
+        bench->seen_end[r] = (int32_t)keys_of_block;
     const char *keys = (const char *)(memory + floats), *values = keys + PLAN_CELL_TOKENS * key_bytes;
     for (uint32_t i = 0; i < PLAN_CELL_TOKENS; i++) {
-        attention_block *block = &bench->blocks[i / ATTENTION_KEYS];
-        block->keys = ATTENTION_KEYS;
-        block->key_rows[i % ATTENTION_KEYS] = keys + i * key_bytes;
-        block->value_rows[i % ATTENTION_KEYS] = values + i * key_bytes;
+        attention_block *block = &bench->blocks[i / keys_of_block];
+        block->keys = keys_of_block;
+        block->key_rows[i % keys_of_block] = keys + i * key_bytes;
+        block->value_rows[i % keys_of_block] = values + i * key_bytes;
     }
     return CENTO_OK;
 }
@@ -79,10 +73,11 @@ static double attend_ns(cost_bench *bench, uint32_t rows, double best) {
             tile->total[r] = 0.0f;
         }
         memset(tile->out, 0, (size_t)rows * tile->dim_padded * sizeof(float));
-        for (uint32_t b = 0; b < CELL_BLOCKS; b++)
-            bench->kernels->attend_block(tile, &bench->blocks[b],
-                                         b + 1 < CELL_BLOCKS ? &bench->blocks[b + 1] : NULL,
-                                         bench->seen_begin, bench->seen_end);
+        uint32_t count = PLAN_CELL_TOKENS / bench->attention->keys;
+        for (uint32_t b = 0; b < count; b++)
+            bench->attention->attend_block(tile, &bench->blocks[b],
+                                           b + 1 < count ? &bench->blocks[b + 1] : NULL, bench->seen_begin,
+                                           bench->seen_end);
         double taken = (double)(clock_now_ns() - start);
         best = taken < best ? taken : best;
     }
@@ -115,7 +110,8 @@ cento_status attention_costs(backend *base, const attention_shape *shape, const 
     cpu_backend *self = cpu_of(base);
     TRY(backend_check_heads(shape, error));
     if (!costs_are_known(self, shape, pool->bf16)) {
-        cost_bench bench = {.kernels = self->kernels};
+        cost_bench bench = {.kernels = self->kernels,
+                            .attention = attention_kernels_of(self, shape, pool->bf16)};
         uint32_t group = shape->heads / shape->kv_heads;
         TRY(bench_create(&bench, shape, pool->bf16, READERS * group, error));
         double alone = INFINITY, together = INFINITY;

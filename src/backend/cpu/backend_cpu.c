@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "attention_amx.h"
 #include "backend/backend_check.h"
 #include "base/mem.h"
 #include "convert.h"
@@ -164,7 +165,8 @@ cento_status backend_cpu_create(const backend_options *options, backend **result
     /* "onednn": the best kernels, and oneDNN for products of many rows even where there is no AMX (to
      * measure) */
     bool onednn_wanted = options->isa != NULL && strcmp(options->isa, "onednn") == 0;
-    TRY(isa_choose(onednn_wanted ? NULL : options->isa, &kernels, error));
+    bool amx_wanted = options->isa != NULL && strcmp(options->isa, "amx") == 0;
+    TRY(isa_choose(onednn_wanted || amx_wanted ? NULL : options->isa, &kernels, error));
     if (options->threads > THREADS_MAX)
         return error_set(error, CENTO_INVALID_ARGUMENT, "%u threads; at most %d are possible",
                          options->threads, THREADS_MAX);
@@ -175,12 +177,19 @@ cento_status backend_cpu_create(const backend_options *options, backend **result
     self->compute_dtype = options->compute_dtype;
     self->threads = options->threads > 0 ? (int)options->threads : isa_core_count();
     self->kernels = kernels;
+    if (options->isa == NULL || amx_wanted)
+        self->attention_amx = attention_amx();
+    if (amx_wanted && self->attention_amx == NULL) {
+        mem_free(self);
+        return error_set(error, CENTO_UNSUPPORTED, "no tile registers (AMX) for bf16 on this machine");
+    }
     if ((options->isa == NULL || onednn_wanted) && !options->deterministic)
         self->onednn = onednn_create(self, onednn_wanted);
     bool noted = options->note != NULL;
-    snprintf(self->description, sizeof self->description, "cpu %s%s, %d thread%s%s%s%s", kernels->name,
-             self->onednn != NULL ? " + oneDNN" : "", self->threads, self->threads == 1 ? "" : "s",
-             noted ? " (" : "", noted ? options->note : "", noted ? ")" : "");
+    snprintf(self->description, sizeof self->description, "cpu %s%s%s, %d thread%s%s%s%s", kernels->name,
+             self->attention_amx != NULL ? " + AMX" : "", self->onednn != NULL ? " + oneDNN" : "",
+             self->threads, self->threads == 1 ? "" : "s", noted ? " (" : "", noted ? options->note : "",
+             noted ? ")" : "");
     *result = &self->base;
     return CENTO_OK;
 }

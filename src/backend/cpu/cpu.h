@@ -42,7 +42,8 @@ typedef struct cpu_backend {
     cento_dtype compute_dtype;
     int threads;
     const cpu_kernels *kernels;
-    struct onednn *onednn; /* NULL: not used */
+    const attention_kernels *attention_amx; /* NULL: no AMX */
+    struct onednn *onednn;                  /* NULL: not used */
     backend_counters counters;
     rope_memo key_rope, query_rope;
     scratch packed_rows, positions, attention_tables, attention_work;
@@ -140,6 +141,8 @@ cento_status attention_run(backend *self, const attention_shape *shape, const ro
                            const cascade_plan *plan, const backend_kv_pool *pool, uint32_t layer, float *out,
                            cento_error *error);
 uint32_t attention_tile_rows(const backend *self);
+const attention_kernels *attention_kernels_of(const cpu_backend *self, const attention_shape *shape,
+                                              bool bf16);
 
 /* ---- attention_costs.c */
 

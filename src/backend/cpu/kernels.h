@@ -46,26 +46,40 @@ typedef struct gemm_job {
  * (base 2: scores are q·k·scale·log2 e), the sum of the weights 2^(score - largest), and the weighted sum of
  * values. No key yet: (-inf, 0, 0).
  */
-#define ATTENTION_KEYS       64 /* keys of a block */
-#define ATTENTION_SCORE_ROWS 24 /* rows whose scores stand side by side: a multiple of tile_rows */
+#define ATTENTION_KEYS_MAX 256 /* of a block */
 
 typedef struct attention_tile {
     uint32_t rows;
-    uint32_t head_dim, dim_padded; /* dim_padded: a multiple of attention_width */
+    uint32_t head_dim, dim_padded; /* dim_padded: a multiple of attention_kernels.width */
     bool bf16;                     /* what K and V are */
-    float *queries;                /* rotated and scaled, by pack_query */
+    float *queries;                /* by pack_queries */
     float *maximum, *total;        /* (rows) */
-    float *out;                    /* (rows, dim_padded), columns in the kernels' order */
-    uint32_t *keys;                /* scratch, head_dim × ATTENTION_KEYS */
-    float *values;                 /* scratch, ATTENTION_KEYS × dim_padded */
-    float *scores;                 /* scratch (ATTENTION_SCORE_ROWS, ATTENTION_KEYS) */
+    float *out;                    /* (rows, dim_padded), columns in the kernels' order: see read_state */
+    void *scratch;                 /* scratch_bytes, 64-byte aligned */
 } attention_tile;
 
 /* Keys and values in pages. Rows (head_dim) beyond `keys` are readable but do not count. */
 typedef struct attention_block {
-    uint32_t keys; /* 1 … ATTENTION_KEYS */
-    const char *key_rows[ATTENTION_KEYS], *value_rows[ATTENTION_KEYS];
+    uint32_t keys; /* 1 … attention_kernels.keys */
+    bool fetched;  /* was `next` of the call before */
+    const char *key_rows[ATTENTION_KEYS_MAX], *value_rows[ATTENTION_KEYS_MAX];
 } attention_block;
+
+/* A row's bits depend on its keys and how they are cut into blocks, never on the other rows of its tile. */
+typedef struct attention_kernels {
+    uint32_t keys;  /* of a block */
+    uint32_t width; /* columns of a register tile */
+
+    size_t (*scratch_bytes)(uint32_t dim_padded);
+    /* Rotated and scaled queries (rows, head_dim) as attend_block wants them, in no more memory. */
+    void (*pack_queries)(const float *queries, uint32_t rows, uint32_t head_dim, float *packed);
+    /* Adds a block of keys to a tile. Row r sees keys [seen_begin[r], seen_end[r]) of the block. `next`, if
+     * not NULL, is fetched into the cache meanwhile. */
+    void (*attend_block)(const attention_tile *tile, const attention_block *block,
+                         const attention_block *next, const int32_t *seen_begin, const int32_t *seen_end);
+    /* to (head_dim) = factor · the columns of a row of `out`, in their own order; `bf16`: what V is. */
+    void (*read_state)(const float *out, float factor, uint32_t head_dim, bool bf16, float *to);
+} attention_kernels;
 
 /* Rows are spread evenly over as few tiles as can be: 8 rows are 4 + 4, since 6 + 2 would leave the second
  * tile with too few sums under way. The first row of a tile, and the tile of a row. */
@@ -83,8 +97,7 @@ typedef struct cpu_kernels {
     const char *name;
     uint32_t panel_width, tile_rows;
     uint32_t stream_panels; /* panels that one row reads side by side; two rows read half as many */
-    uint32_t attention_width;
-    bool pairs; /* GEMM_PAIRS is there */
+    bool pairs;             /* GEMM_PAIRS is there */
 
     /* x (rows, depth) into packed_rows: of its depth blocks × tiles, in this order, [begin, end). */
     void (*pack_rows)(gemm_kind kind, const float *x, uint32_t rows, uint32_t depth, uint32_t begin,
@@ -101,14 +114,7 @@ typedef struct cpu_kernels {
     void (*silu_mul)(const float *gate, const float *up, size_t count, float *y);
     void (*bf16_of_f32)(const float *x, size_t count, uint16_t *y);
 
-    /* Query `row` of a tile of `rows`, (head_dim), to its place among `packed`. */
-    void (*pack_query)(const float *query, uint32_t head_dim, uint32_t rows, uint32_t row, float *packed);
-    /* Adds a block of keys to a tile. Row r sees keys [seen_begin[r], seen_end[r]) of the block. `next`, if
-     * not NULL, is fetched into the cache meanwhile. */
-    void (*attend_block)(attention_tile *tile, const attention_block *block, const attention_block *next,
-                         const int32_t *seen_begin, const int32_t *seen_end);
-    /* to (head_dim) = factor · the columns of a row of `out`, in their own order; `bf16`: what V is. */
-    void (*read_state)(const float *out, float factor, uint32_t head_dim, bool bf16, float *to);
+    attention_kernels attention;
     /* One row's state += another; the empty state changes nothing. */
     void (*fold_state)(uint32_t dim_padded, float from_maximum, float from_total, const float *from_out,
                        float *maximum, float *total, float *out);

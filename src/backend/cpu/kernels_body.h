@@ -11,7 +11,6 @@ static const cpu_kernels kernels_table = {
     .panel_width = PANEL_WIDTH,
     .tile_rows = TILE_ROWS,
     .stream_panels = STREAM_VECTORS / PANEL_VECTORS,
-    .attention_width = TILE_VECTORS * VEC_WIDTH,
 #if defined(__AVX512BF16__)
     .pairs = true,
 #endif
@@ -22,9 +21,12 @@ static const cpu_kernels kernels_table = {
     .rmsnorm = rmsnorm_row,
     .silu_mul = silu_mul_row,
     .bf16_of_f32 = bf16_of_f32_row,
-    .pack_query = pack_query,
-    .attend_block = attend_block,
-    .read_state = read_state,
+    .attention = {.keys = KEYS,
+                  .width = PANEL,
+                  .scratch_bytes = scratch_bytes,
+                  .pack_queries = pack_queries,
+                  .attend_block = attend_block,
+                  .read_state = read_state},
     .fold_state = fold_state,
 };
 

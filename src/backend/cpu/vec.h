@@ -1,6 +1,7 @@
 /*
  * One vector of VEC_WIDTH floats, for the kernel bodies: 16 (AVX-512), 8 (AVX2 + FMA) or 4 (portable GCC
- * vectors). All that differs between the instruction sets is here; the bodies are written once.
+ * vectors); with VEC_PORTABLE_16 16 on any machine, for tests. All that differs between the instruction sets
+ * is here; the bodies are written once.
  */
 #ifndef CENTO_BACKEND_CPU_VEC_H
 #define CENTO_BACKEND_CPU_VEC_H
@@ -8,10 +9,14 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__AVX512F__) && defined(__AVX512BW__)
+#if defined(VEC_PORTABLE_16)
+#define VEC_WIDTH 16
+#elif defined(__AVX512F__) && defined(__AVX512BW__)
+#define VEC_AVX512
 #include <immintrin.h>
 #define VEC_WIDTH 16
 #elif defined(__AVX2__) && defined(__FMA__)
+#define VEC_AVX2
 #include <immintrin.h>
 #define VEC_WIDTH 8
 #else
@@ -46,12 +51,12 @@ VEC_INLINE void vu_store(uint32_t *to, vu value) {
 }
 
 VEC_INLINE vf vf_set1(float value) {
-#if VEC_WIDTH == 16
+#if defined(VEC_AVX512)
     return (vf)_mm512_set1_ps(value);
-#elif VEC_WIDTH == 8
+#elif defined(VEC_AVX2)
     return (vf)_mm256_set1_ps(value);
 #else
-    return (vf){value, value, value, value};
+    return value - (vf){0};
 #endif
 }
 
@@ -61,9 +66,9 @@ VEC_INLINE vf vf_zero(void) {
 
 /* a · b + c, in one rounding where the machine has it: always or never within one variant. */
 VEC_INLINE vf vf_fma(vf a, vf b, vf c) {
-#if VEC_WIDTH == 16
+#if defined(VEC_AVX512)
     return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif VEC_WIDTH == 8
+#elif defined(VEC_AVX2)
     return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 #else
     vf product = a * b;
@@ -77,9 +82,9 @@ VEC_INLINE vf vf_select(vi mask, vf a, vf b) {
 }
 
 VEC_INLINE vf vf_max(vf a, vf b) {
-#if VEC_WIDTH == 16
+#if defined(VEC_AVX512)
     return (vf)_mm512_max_ps((__m512)a, (__m512)b);
-#elif VEC_WIDTH == 8
+#elif defined(VEC_AVX2)
     return (vf)_mm256_max_ps((__m256)a, (__m256)b);
 #else
     return vf_select(a > b, a, b);
@@ -87,9 +92,9 @@ VEC_INLINE vf vf_max(vf a, vf b) {
 }
 
 VEC_INLINE vf vf_min(vf a, vf b) {
-#if VEC_WIDTH == 16
+#if defined(VEC_AVX512)
     return (vf)_mm512_min_ps((__m512)a, (__m512)b);
-#elif VEC_WIDTH == 8
+#elif defined(VEC_AVX2)
     return (vf)_mm256_min_ps((__m256)a, (__m256)b);
 #else
     return vf_select(a < b, a, b);
@@ -145,9 +150,9 @@ VEC_INLINE vf vf_bf16_high(vu words) {
 }
 
 VEC_INLINE vf vf_load_bf16(const uint16_t *from) {
-#if VEC_WIDTH == 16
+#if defined(VEC_AVX512)
     return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from)), 16);
-#elif VEC_WIDTH == 8
+#elif defined(VEC_AVX2)
     return (vf)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)from)), 16);
 #else
     vh halves;
