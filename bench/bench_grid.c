@@ -449,7 +449,8 @@ static cento_status run_cases(const bench_grid_options *options, backend *device
 }
 
 cento_status bench_grid(const bench_grid_options *options, json_t **report, cento_error *error) {
-    const backend_options device_options = {.compute_dtype = CENTO_DTYPE_BF16, .threads = options->threads};
+    const backend_options device_options = {
+        .compute_dtype = CENTO_DTYPE_BF16, .threads = options->threads, .attention = options->attention};
     backend *device = NULL;
     attention_case_list cases;
     if (options->repetitions > REPETITIONS_MAX)

@@ -17,7 +17,7 @@
 #define BENCH_GRID_TOLERANCE 0.02
 
 typedef struct bench_grid_options {
-    const char *device; /* as cento_options */
+    const char *device, *attention; /* as cento_options */
     attention_case_filter filter;
     cento_dtype kv_dtype;
     uint32_t threads;     /* of a CPU; 0: one per physical core */

@@ -5,6 +5,9 @@
  * below 10,000, answers of 100 to 1,024 tokens, drawn by Python's `random` with seed 0; temperature 0.6, no
  * end of sequence.
  *
+ * A step's time is told as the engine's thread sees it. Where a GPU draws the tokens, "forward" is what
+ * launching the pass takes, and "sample" holds the wait for its end.
+ *
  * The floor: the weights once for each token of the longest answer, and each request's KV once for each of
  * its tokens, over the bandwidth of a copy, measured in the same run. Prefill costs no time in it.
  */

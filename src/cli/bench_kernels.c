@@ -135,6 +135,8 @@ static const option_spec attention_specs[] = {
 static const option_spec grid_specs[] = {
     {"device", OPTION_TEXT, GRID_OFFSET(device), "NAME", 0, 0,
      "cuda, cuda:N or cpu: measure the grid there (default: the list of cases, on the CPU)"},
+    {"attention", OPTION_TEXT, GRID_OFFSET(attention), "NAME", 0, 0,
+     "auto, or flashinfer: FlashInfer's kernels on a GPU, in builds that have them (default: auto)"},
     {"cases", OPTION_TEXT, GRID_OFFSET(filter.cases), "NAMES", 0, 0,
      "only cases whose names begin so, with commas: S1, S2, S3, S4, S5, S6, P, 'S1 b8 2k'"},
     {"page", OPTION_TEXT, GRID_OFFSET(filter.pages), "TOKENS", 0, 0, "16, 64 (default: both)"},

@@ -54,7 +54,9 @@ static void show_report(const json_t *report) {
     printf("prompts     %.0f tokens/s\n", number(report, "prompt_tokens_per_s"));
     printf("TTFT        %.0f ms at the median, %.0f ms at p99\n", number(report, "ttft_ms_p50"),
            number(report, "ttft_ms_p99"));
-    printf("steps       %.0f of %.2f ms: schedule %.3f, plan %.3f, forward %.2f, sample %.2f ms\n",
+    printf("steps       %.0f of %.2f ms: schedule %.3f, plan %.3f, forward %.2f, sample %.2f ms (on a GPU "
+           "the wait for "
+           "the pass, too)\n",
            number(report, "steps"), number(parts, "step"), number(parts, "schedule"), number(parts, "plan"),
            number(parts, "forward"), number(parts, "sample"));
     printf("floor       %.2f s: weights %.2f GB each step, KV %.2f GB in all, at %.1f GB/s; %.1f %% of the "
