@@ -1,10 +1,11 @@
 /*
  * Bench of sampling on the GPU: one call of the backend's `sample`, by rows and options.
  *
- *   bench_cuda_sample [vocabulary]    medians over 40 calls, in microseconds: of the device, behind work that
- *                                     hides the launches, with a cold L2 (events); and for a caller whose
- *                                     device was idle. Logits of two shapes: peaked as a trained model's, and
- *                                     flat as random weights give them.
+ *   bench_cuda_sample [vocabulary [calls]]
+ *
+ * Medians over calls (40), in microseconds: of the device, behind work that hides the launches, with a cold
+ * L2 (events); and for a caller whose device was idle. Logits of two shapes: peaked as a trained model's, and
+ * flat as random weights give them.
  *
  * Build: cmake --build --preset release --target bench_cuda_sample
  */
@@ -16,7 +17,7 @@
 #include "backend/cuda/cuda.h"
 #include "random.h"
 
-enum { CALLS = 40, ROWS_MAX = 256 };
+enum { CALLS_MAX = 1000, ROWS_MAX = 256 };
 #define SWEPT_BYTES ((size_t)768 << 20) /* takes longer to write than the launches take */
 
 #define OK(call)                                                                                             \
@@ -46,6 +47,7 @@ static const option options[] = {
 
 static cento_error error;
 static void *swept;
+static int call_count = 40;
 
 static int by_value(const void *left, const void *right) {
     double a = *(const double *)left, b = *(const double *)right;
@@ -69,7 +71,7 @@ static void measure(backend *device, float *logits, uint32_t rows, uint32_t voca
     static int32_t tokens[ROWS_MAX];
     static cento_token_logprob logprobs[ROWS_MAX * (1 + SAMPLE_LOGPROBS_MAX)];
     sample_change *changes = malloc((size_t)rows * how->penalties * sizeof *changes + 1);
-    double on_device[CALLS], for_caller[CALLS];
+    double on_device[CALLS_MAX], for_caller[CALLS_MAX];
     cudaStream_t stream = ((cuda_backend *)device)->stream;
     cudaEvent_t begin, end;
     cudaEventCreate(&begin);
@@ -84,7 +86,7 @@ static void measure(backend *device, float *logits, uint32_t rows, uint32_t voca
                                 .logprobs_max = how->row.logprobs,
                                 .tokens = tokens,
                                 .logprobs = logprobs};
-    for (int call = -6; call < 2 * CALLS; call++) {
+    for (int call = -6; call < 2 * call_count; call++) {
         bool behind = call % 2 != 0;
         float took_ms;
         for (uint32_t i = 0; i < rows; i++) {
@@ -106,8 +108,8 @@ static void measure(backend *device, float *logits, uint32_t rows, uint32_t voca
         else if (call >= 0)
             for_caller[call / 2] = ended - began;
     }
-    *device_us = median(on_device, CALLS);
-    *caller_us = median(for_caller, CALLS);
+    *device_us = median(on_device, call_count);
+    *caller_us = median(for_caller, call_count);
     cudaEventDestroy(begin);
     cudaEventDestroy(end);
     free(changes);
@@ -116,6 +118,8 @@ static void measure(backend *device, float *logits, uint32_t rows, uint32_t voca
 int main(int argc, char **argv) {
     static const uint32_t row_counts[] = {1, 8, 64, 256};
     uint32_t vocab = argc > 1 ? (uint32_t)atoi(argv[1]) : 151936;
+    if (argc > 2 && atoi(argv[2]) > 0 && atoi(argv[2]) < CALLS_MAX)
+        call_count = atoi(argv[2]);
     size_t count = (size_t)ROWS_MAX * vocab;
     const backend_options how = {.compute_dtype = CENTO_DTYPE_BF16};
     backend *device;

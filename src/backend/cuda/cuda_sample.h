@@ -14,7 +14,7 @@ extern "C" {
 enum {
     SAMPLE_SLICE = 8192,      /* logits that a block scans */
     SAMPLE_GROUPS = 64,       /* of a slice: each tells its largest logit */
-    SAMPLE_SLICES_MAX = 2048, /* of a row */
+    SAMPLE_SLICES_MAX = 1024, /* of a row: sums of weights then fit in 64 bits */
 };
 
 typedef struct cuda_sample_row {

@@ -10,14 +10,14 @@
  *            be kept nothing is read.
  *
  * Collected are tokens whose logit reaches a bound: for top-k one that k groups reach, and so at least k tokens;
- * for top-p a weight so small that all of the vocabulary below it would not make up the 1 - p that is left out;
- * for min-p its own. If they are more than shared memory holds (flat distributions), the weights are spread over
+ * for top-p one that the largest of the groups reach which alone make up p, or a weight so small that all of the
+ * vocabulary below it would not make up 1 - p; for min-p its own. If they are more than shared memory holds (flat distributions), the weights are spread over
  * buckets by their logarithm: the sums say in which bucket a cut or a draw falls, and only that one is collected
  * and sorted. If even that is too much (ties), or very many of the likeliest are to be counted, the row is
  * searched by radix: a histogram over 11 bits of the order at a time, from the likeliest down.
  *
  * The order of a token is its logit as an integer, then its id, the lowest first: no two are equal. All sums are
- * taken in a fixed order, or of integers (weights as multiples of 2^-44), so that a row gives the same token
+ * taken in a fixed order, or of integers (weights as multiples of 2^-40), so that a row gives the same token
  * however often it is drawn. Weights are f32, relative to the largest logit; sums are f64.
  */
 #include "cuda_sample.h"
@@ -29,7 +29,7 @@ static const uint32_t THREADS = 512;     /* of finish */
 static const uint32_t CANDIDATES = 4096; /* that are sorted */
 static const uint32_t RADIX_BITS = 11, BUCKETS = 1u << RADIX_BITS;
 static const uint32_t SPREAD = 1024;     /* buckets of weights */
-static const uint32_t WEIGHT_BITS = 44;  /* weights are told apart down to 2^-44 */
+static const uint32_t WEIGHT_BITS = 40;  /* weights are told apart down to 2^-40 */
 static_assert(GROUP_LANES * SCAN_LOADS == WARP, "a warp reads a group with one load of each lane");
 static const uint32_t DRAWN_TOGETHER = SAMPLE_SLICE / THREADS; /* elements of a slice that a thread has */
 #define LOG2_E 1.4426950408889634
@@ -209,7 +209,7 @@ static __device__ row_task task_of(const sample_call &call, uint32_t place) {
 
 /* Weights are 2^((logit - largest) × this). */
 static __device__ __forceinline__ float scale_of(const row_task &task) {
-    return (float)(LOG2_E / (double)task.temperature);
+    return fminf((float)(LOG2_E / (double)task.temperature), 3e38f); /* 0 × this is 0 */
 }
 
 static __device__ __forceinline__ float weight_of(float cleaned, float largest, float scale) {
@@ -493,44 +493,16 @@ static __device__ __noinline__ void sort_candidates(finish_state *state, uint32_
     *padded = count;
 }
 
-/* A logit's key that at least k tokens reach, and as a rule not many more: the upper bits of the largest one
- * that k groups reach, two bits at a time. 1 if none is known. */
-static __device__ __noinline__ uint32_t key_of_groups(const row_task &task, uint32_t k) {
-    const uint32_t each = 8, count_bits = 21, bits_left_out = 14;
-    uint32_t groups = task.slice_count * SAMPLE_GROUPS, keys[each], found = 0;
-    if (k > groups || groups > each * THREADS)
-        return 1;
-#pragma unroll
-    for (uint32_t i = 0; i < each; i++) {
-        uint32_t place = i * THREADS + threadIdx.x;
-        keys[i] = place < groups ? key_of(task.groups[place]) : 0;
-    }
-    for (uint32_t shift = 30; shift >= bits_left_out; shift -= 2) {
-        unsigned long long reached = 0; /* how many reach each of three keys */
-#pragma unroll
-        for (uint32_t i = 0; i < each; i++) {
-            for (uint32_t step = 1; step <= 3; step++)
-                reached += (unsigned long long)(keys[i] >= (found | step << shift)) << (step - 1) * count_bits;
-        }
-        reached = block_sum(reached);
-        uint32_t step = 3;
-        while (step > 0 && (reached >> (step - 1) * count_bits & ((1u << count_bits) - 1)) < k)
-            step--;
-        found |= step << shift;
-    }
-    return found > 0 ? found : 1;
-}
-
-/* The key of the least logit whose weight reaches `weight`. */
-static __device__ uint32_t key_of_weight(const row_task &task, double weight, const finish_state *state) {
-    double least = (double)order_logit(state->best) + (double)task.temperature * log(weight);
+/* The key of the least logit whose weight has at least this natural logarithm. */
+static __device__ uint32_t key_of_log_weight(const row_task &task, double log_weight, const finish_state *state) {
+    double least = (double)order_logit(state->best) + (double)task.temperature * log_weight;
     uint32_t key = key_of(clean(__double2float_ru(least)));
     return key > 0 ? key : 1;
 }
 
-/* ------------------------------------------------------------------------ finish: radix ----- */
+/* ------------------------------------------------------------ finish: buckets of weights ----- */
 
-/* A weight as a multiple of 2^-44. */
+/* A weight as a multiple of 2^-40. */
 static __device__ __forceinline__ uint64_t fixed_weight(float cleaned, float largest, float scale) {
     return __float2ull_rn(weight_of(cleaned, largest, scale) * (float)(1ull << WEIGHT_BITS));
 }
@@ -542,6 +514,68 @@ static __device__ __forceinline__ void add_in_halves(uint32_t *low, uint32_t *hi
     if (carried > 0)
         atomicAdd(high, carried);
 }
+
+/* The bucket of a weight, the largest first; SPREAD: it does not count. */
+static __device__ __forceinline__ uint32_t spread_of(float cleaned, float largest, float scale) {
+    float distance = (largest - cleaned) * scale * ((float)SPREAD / (float)WEIGHT_BITS);
+    return distance < (float)SPREAD ? (uint32_t)distance : SPREAD;
+}
+
+static __device__ __forceinline__ void clear_spread(finish_state *state) {
+    __syncthreads();
+    for (uint32_t i = threadIdx.x; i < SPREAD; i += THREADS)
+        state->spread[0][i] = state->spread[1][i] = 0;
+    __syncthreads();
+}
+
+/* The bucket with which the sum of the buckets comes to more than `target` (and state->bucket_before: what is
+ * before it); NONE if it never does. */
+static __device__ __noinline__ uint32_t find_bucket(uint64_t target, finish_state *state) {
+    const uint32_t each = SPREAD / THREADS;
+    uint64_t sums[each], sum = 0;
+    __syncthreads();
+    if (threadIdx.x == 0)
+        state->bucket = NONE;
+#pragma unroll
+    for (uint32_t i = 0; i < each; i++) {
+        uint32_t bucket = threadIdx.x * each + i;
+        sums[i] = (uint64_t)state->spread[1][bucket] << 32 | state->spread[0][bucket];
+        sum += sums[i];
+    }
+    uint64_t through = block_sum_before((unsigned long long)sum);
+#pragma unroll
+    for (uint32_t i = 0; i < each; i++) {
+        if (through <= target && through + sums[i] > target) {
+            state->bucket = threadIdx.x * each + i;
+            state->bucket_before = through;
+        }
+        through += sums[i];
+    }
+    __syncthreads();
+    return state->bucket;
+}
+
+/* A key that so many groups, or groups with such a sum of their largest weights, reach; as a rule there is little
+ * above it that they do not tell of. 0: not so many have a weight that counts. */
+static __device__ __noinline__ uint32_t key_of_groups(const row_task &task, bool weights, uint64_t target,
+                                                      finish_state *state) {
+    float largest = order_logit(state->best), scale = scale_of(task);
+    clear_spread(state);
+    for (uint32_t i = threadIdx.x; i < task.slice_count * SAMPLE_GROUPS; i += THREADS) {
+        float group = task.groups[i];
+        uint32_t bucket = spread_of(group, largest, scale);
+        if (bucket < SPREAD)
+            add_in_halves(&state->spread[0][bucket], &state->spread[1][bucket],
+                          weights ? fixed_weight(group, largest, scale) : 1);
+    }
+    uint32_t bucket = find_bucket(target, state);
+    if (bucket == NONE)
+        return 0;
+    double octaves = ((double)bucket + 1.01) * ((double)WEIGHT_BITS / (double)SPREAD);
+    return key_of_log_weight(task, -octaves / LOG2_E, state);
+}
+
+/* ------------------------------------------------------------------------ finish: radix ----- */
 
 /* The order of the first token, from the likeliest down, through which the count of tokens, or the sum of their
  * fixed weights, is more than `target`; there must be one. */
@@ -614,21 +648,12 @@ static __device__ __noinline__ uint64_t fixed_sum(const row_task &task, uint64_t
 
 /* ------------------------------------------------------------------ finish: spread ----------- */
 
-/* The bucket of a weight, the largest first; SPREAD: it does not count. */
-static __device__ __forceinline__ uint32_t spread_of(float cleaned, float largest, float scale) {
-    float distance = (largest - cleaned) * scale * ((float)SPREAD / (float)WEIGHT_BITS);
-    return distance < (float)SPREAD ? (uint32_t)distance : SPREAD;
-}
-
 /* Fills the buckets; returns the sum of all. */
 template <bool WIDE>
 static __device__ __noinline__ uint64_t spread_weights(const row_task &task, finish_state *state) {
     float largest = order_logit(state->best), scale = scale_of(task);
     unsigned long long sum = 0;
-    __syncthreads();
-    for (uint32_t i = threadIdx.x; i < SPREAD; i += THREADS)
-        state->spread[0][i] = state->spread[1][i] = 0;
-    __syncthreads();
+    clear_spread(state);
     each_token<WIDE>(task, [&](float cleaned, uint32_t) {
         uint32_t bucket = spread_of(cleaned, largest, scale);
         if (bucket == SPREAD)
@@ -644,26 +669,9 @@ static __device__ __noinline__ uint64_t spread_weights(const row_task &task, fin
 template <bool WIDE>
 static __device__ __noinline__ void search_spread(const row_task &task, uint64_t target,
                                                   finish_state *state) {
-    const uint32_t each = SPREAD / THREADS, held_each = CANDIDATES / THREADS;
+    const uint32_t held_each = CANDIDATES / THREADS;
     float largest = order_logit(state->best), scale = scale_of(task);
-    uint64_t sums[each], sum = 0;
-#pragma unroll
-    for (uint32_t i = 0; i < each; i++) {
-        uint32_t bucket = threadIdx.x * each + i;
-        sums[i] = (uint64_t)state->spread[1][bucket] << 32 | state->spread[0][bucket];
-        sum += sums[i];
-    }
-    uint64_t through = block_sum_before((unsigned long long)sum);
-#pragma unroll
-    for (uint32_t i = 0; i < each; i++) {
-        if (through <= target && through + sums[i] > target) {
-            state->bucket = threadIdx.x * each + i;
-            state->bucket_before = through;
-        }
-        through += sums[i];
-    }
-    __syncthreads();
-    uint32_t wanted = state->bucket, padded;
+    uint32_t wanted = find_bucket(target, state), padded;
     bool room = collect<WIDE>(task, state, [=](float cleaned, uint32_t) {
         return spread_of(cleaned, largest, scale) == wanted;
     });
@@ -680,14 +688,14 @@ static __device__ __noinline__ void search_spread(const row_task &task, uint64_t
     sort_candidates(state, &padded);
     uint64_t weights[held_each];
     uint32_t begin = threadIdx.x * held_each;
-    sum = 0;
+    uint64_t sum = 0;
 #pragma unroll
     for (uint32_t i = 0; i < held_each; i++) {
         bool held = begin + i < state->collected;
         weights[i] = held ? fixed_weight(order_logit(state->candidates[begin + i]), largest, scale) : 0;
         sum += weights[i];
     }
-    through = state->bucket_before + block_sum_before((unsigned long long)sum);
+    uint64_t through = state->bucket_before + block_sum_before((unsigned long long)sum);
 #pragma unroll
     for (uint32_t i = 0; i < held_each; i++) {
         if (through <= target && through + weights[i] > target) {
@@ -720,7 +728,7 @@ static __device__ __noinline__ int32_t draw_searched(const row_task &task, finis
         }
     }
     if (task.min_p > 0) {
-        uint64_t reached = (uint64_t)key_of_weight(task, (double)task.min_p, state) << 32;
+        uint64_t reached = (uint64_t)key_of_log_weight(task, log((double)task.min_p), state) << 32;
         if (reached > least)
             sum = fixed_sum<WIDE>(task, reached, state);
     }
@@ -791,13 +799,21 @@ static __device__ __noinline__ int32_t draw_sorted(const row_task &task, uint32_
 
 template <bool WIDE>
 static __device__ int32_t draw_truncated(const row_task &task, finish_state *state) {
-    uint32_t least = 1, padded;
+    uint32_t least, padded;
     if (task.top_k > 0) {
-        least = key_of_groups(task, task.top_k);
+        least = key_of_groups(task, false, task.top_k - 1, state);
+        if (least == 0) /* what weighs less never comes */
+            least = key_of_log_weight(task, -(double)WEIGHT_BITS / LOG2_E, state);
     } else {
-        /* what weighs less could all be left out, and p still be reached; a little less, for rounding */
-        double left_out = task.top_p < 1 ? (1.0 - (double)task.top_p) * state->total / task.vocab_size : 0;
-        least = key_of_weight(task, 0.999 * fmax(left_out, (double)task.min_p), state);
+        double share = 0, total = state->total;
+        uint32_t groups = 0;
+        if (task.top_p < 1) { /* a little more or less, for rounding */
+            share = 0.999 * (1.0 - (double)task.top_p) * total / task.vocab_size;
+            double enough = 1.00001 * (double)task.top_p * total;
+            groups = key_of_groups(task, true, (uint64_t)(enough * (double)(1ull << WEIGHT_BITS)), state);
+        }
+        least = key_of_log_weight(task, log(fmax(share, 0.999 * (double)task.min_p)), state);
+        least = groups > least ? groups : least;
     }
     bool room = collect_from_key<WIDE>(task, least, state);
     if (!room && task.top_k > 0 && task.top_k <= CANDIDATES)
@@ -814,7 +830,8 @@ static __device__ int32_t draw_truncated(const row_task &task, finish_state *sta
 template <bool WIDE>
 static __device__ __noinline__ void find_likeliest(const row_task &task, uint32_t count, finish_state *state) {
     uint32_t padded;
-    if (!collect_from_key<WIDE>(task, key_of_groups(task, count), state))
+    uint32_t least = key_of_groups(task, false, count - 1, state);
+    if (!collect_from_key<WIDE>(task, least > 0 ? least : 1, state))
         collect_from_order<WIDE>(task, search<WIDE>(task, false, count - 1, state), state);
     sort_candidates(state, &padded);
 }
