@@ -1,14 +1,11 @@
 /*
- * The host side of sampling on the device: what rows ask goes up in one copy, or is read by the kernels where
- * it is little; tokens and logprobs they write to the host's memory. Rows that change no logits and want no
+ * The host side of sampling on the device: what rows ask goes up in one copy, or with the launch where they
+ * are few; tokens and logprobs the kernels write to the host's memory. Rows that change no logits and want no
  * logprobs cost two launches (sample.cu).
  */
 #include <string.h>
 
 #include "cuda_sample.h"
-
-/* What is read where it stands: cheaper than a copy by its latency. */
-enum { READ_IN_PLACE_BYTES = 1024 };
 
 /* Where things lie in the block that goes up. */
 typedef struct input_layout {
@@ -104,16 +101,25 @@ static cento_status reserve(cuda_backend *self, sample_call *call, size_t change
     return CENTO_OK;
 }
 
-/* *input: where the device finds it. */
-static cento_status upload(cuda_backend *self, size_t bytes, const char **input, cento_error *error) {
+/* *listed_count: rows that want logprobs, which are listed at *listed. */
+static cento_status upload(cuda_backend *self, const sample_batch *batch, input_layout layout,
+                           sample_call *call, const uint32_t **listed, uint32_t *listed_count,
+                           cento_error *error) {
     cuda_sampling *sampling = &self->sampling;
-    *input = sampling->staged.memory;
-    if (bytes <= READ_IN_PLACE_BYTES)
+    *listed = NULL;
+    *listed_count = 0;
+    if (batch->row_count <= SAMPLE_FEW && batch->change_count == 0 && batch->logprobs_max == 0) {
+        memcpy(call->few, batch->rows, batch->row_count * sizeof *batch->rows);
         return CENTO_OK;
-    CUDA_TRY(cudaMemcpyAsync(sampling->input.memory, sampling->staged.memory, bytes, cudaMemcpyHostToDevice,
-                             self->stream),
+    }
+    *listed_count = write_input(sampling->staged.memory, batch, layout);
+    CUDA_TRY(cudaMemcpyAsync(sampling->input.memory, sampling->staged.memory, layout.bytes,
+                             cudaMemcpyHostToDevice, self->stream),
              error);
-    *input = sampling->input.memory;
+    const char *input = sampling->input.memory;
+    call->rows = (const cuda_sample_row *)(const void *)(input + layout.rows);
+    call->changes = (const sample_change *)(const void *)(input + layout.changes);
+    *listed = (const uint32_t *)(const void *)(input + layout.listed);
     return CENTO_OK;
 }
 
@@ -134,7 +140,6 @@ static cento_status launch(cuda_backend *self, sample_call *call, const uint32_t
 
 cento_status cuda_sample(backend *base, float *logits, const sample_batch *batch, cento_error *error) {
     cuda_backend *self = cuda_of(base);
-    cuda_sampling *sampling = &self->sampling;
     TRY(cuda_enter(self, error));
     TRY(check(batch, error));
     if (batch->row_count == 0)
@@ -150,13 +155,10 @@ cento_status cuda_sample(backend *base, float *logits, const sample_batch *batch
                         .slice_count = (batch->vocab_size + SAMPLE_SLICE - 1) / SAMPLE_SLICE,
                         .logprobs_max = batch->logprobs_max};
     TRY(reserve(self, &call, batch->change_count, layout.bytes, token_bytes + logprob_bytes, error));
-    uint32_t listed_count = write_input(sampling->staged.memory, batch, layout);
-    const char *input = NULL;
-    TRY(upload(self, layout.bytes, &input, error));
-    call.rows = (const cuda_sample_row *)(const void *)(input + layout.rows);
-    call.changes = (const sample_change *)(const void *)(input + layout.changes);
-    TRY(launch(self, &call, (const uint32_t *)(const void *)(input + layout.listed), listed_count,
-               batch->change_count > 0, error));
+    const uint32_t *listed;
+    uint32_t listed_count;
+    TRY(upload(self, batch, layout, &call, &listed, &listed_count, error));
+    TRY(launch(self, &call, listed, listed_count, batch->change_count > 0, error));
     CUDA_TRY(cudaStreamSynchronize(self->stream), error);
     memcpy(batch->tokens, call.read_tokens, token_bytes);
     if (listed_count > 0)

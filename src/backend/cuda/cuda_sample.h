@@ -13,6 +13,7 @@ extern "C" {
 
 enum {
     SAMPLE_SLICE = 8192,      /* logits that a block scans */
+    SAMPLE_FEW = 16,          /* rows that go with the launch */
     SAMPLE_GROUPS = 64,       /* of a slice: each tells its largest logit */
     SAMPLE_SLICES_MAX = 1024, /* of a row: sums of weights then fit in 64 bits */
 };
@@ -32,7 +33,7 @@ typedef struct sample_slice {
 typedef struct sample_call {
     float *logits; /* (row_count, vocab_size) */
     uint32_t row_count, vocab_size, slice_count;
-    const cuda_sample_row *rows;  /* (row_count) */
+    const cuda_sample_row *rows;  /* (row_count); NULL: `few` */
     const sample_change *changes; /* of all rows */
     float *saved;                 /* (changes) the logits before them */
     const uint32_t *listed;       /* (listed_count) rows of which logprobs are told; NULL: tokens are drawn */
@@ -41,6 +42,7 @@ typedef struct sample_call {
     float *groups;                      /* (row_count, slice_count, SAMPLE_GROUPS) */
     int32_t *tokens, *read_tokens;      /* (row_count) */
     cento_token_logprob *read_logprobs; /* (row_count, 1 + logprobs_max) */
+    sample_row few[SAMPLE_FEW];         /* (row_count), where nothing is changed and no logprobs are told */
 } sample_call;
 
 /* Makes the changes of all rows; takes them back. */
