@@ -7,8 +7,8 @@
     python3 bench/peers/table.py --ours cento.json --peers flashinfer.json [--write docs/performance.md]
 
 Several files may be given on either side: parts of the grid. --write replaces what stands between the lines
-BEGIN and END of the file. Ratios above 1 are in cento's favour; means are geometric, over the cases that both
-sides measured; "fastest" is the fastest of FlashInfer's variants in each case. Needs only Python.
+BEGIN and END of the file. Ratios are its time over cento's, so above 1 in
+cento's favour; means are geometric, over the cases that both sides measured; "fastest" is the fastest of FlashInfer's variants in each case. Needs only Python.
 """
 import argparse
 import json
@@ -85,7 +85,8 @@ def family_table(ours, peers):
         if not part:
             continue
         unshared = [case["speedup_vs_unshared"] for case in part.values() if "speedup_vs_unshared" in case]
-        row = [f"{family}: {WHAT[family]}", str(len(part))]
+        both = sum(1 for name in part if peer_times(peers.get(name, {})))
+        row = [f"{family}: {WHAT[family]}", f"{len(part)}" + ("" if both == len(part) else f", {both} by both")]
         row.append(f"{geometric_mean(unshared):.2f}" if unshared else "—")
         row += [mean_and_least(ratios(part, peers, variant))[0] for variant in used]
         rows.append(row + mean_and_least(ratios(part, peers, None)))
