@@ -30,4 +30,8 @@ if(CENTO_CUDA)
   target_include_directories(bench_cuda_sample SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
   target_link_libraries(bench_cuda_sample PRIVATE cento_flags cento)
   set(CENTO_PC_CUDA " -L${CUDAToolkit_LIBRARY_DIR} -lcudart_static -lrt -ldl -lpthread") # for cento.pc
+
+  add_executable(bench_step EXCLUDE_FROM_ALL bench/cuda/step.c)
+  target_include_directories(bench_step PRIVATE . src ${CUDAToolkit_INCLUDE_DIRS})
+  target_link_libraries(bench_step PRIVATE cento_flags cento)
 endif()

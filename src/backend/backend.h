@@ -66,10 +66,21 @@ typedef struct attention_shape {
     float norm_epsilon;
 } attention_shape;
 
+/* The rows of one forward pass, as they are known before it. Host memory, valid until batch_end. */
+typedef struct backend_batch {
+    const void *model; /* whose pass it is: all passes of a model ask for the same operations in one order */
+    uint32_t rows, rows_max;                /* rows_max: that the model's activations have room for */
+    const int32_t *ids;                     /* (rows) */
+    const uint32_t *positions, *kv_slots;   /* (rows) */
+    const cascade_plan *plan, *window_plan; /* window_plan: NULL if there is none */
+    const backend_kv_pool *pool;
+} backend_batch;
+
 typedef struct backend_counters {
-    uint64_t forward_tokens; /* rows that went through `embed` */
-    uint64_t kv_bytes_read;  /* by attention */
-    uint64_t weight_bytes;   /* held in packed matrices and vectors */
+    uint64_t forward_tokens;  /* rows that went through `embed` */
+    uint64_t kv_bytes_read;   /* by attention */
+    uint64_t passes_replayed; /* done as a whole: see batch_begin */
+    uint64_t weight_bytes;    /* held in packed matrices and vectors */
 } backend_counters;
 
 /* For benchmarks, where the device's time is not the caller's. */
@@ -122,7 +133,8 @@ typedef struct backend_ops {
     const char *(*describe)(const backend *self);
     const backend_counters *(*counters)(const backend *self);
 
-    /* 64-byte aligned f32 memory for activations; contents undefined. */
+    /* 64-byte aligned f32 memory for activations; contents undefined. NULL: there is none; what a device has
+     * to say about it is the status of the operation that follows. */
     float *(*alloc)(backend *self, size_t count);
     void (*release)(backend *self, float *memory);
 
@@ -134,6 +146,19 @@ typedef struct backend_ops {
     /* A vector in f32 (norm weights, biases); parts are stacked. Released with `release`. */
     cento_status (*vector_create)(backend *self, const tensor_view *parts, size_t part_count, float **vector,
                                   cento_error *error);
+
+    /* Both or neither (NULL): around all that a pass asks for from `embed` to its last layer. The rows'
+     * arrays go to the device once, and a pass like one before may be done as a whole.
+     *
+     * *rows: how many the operations are to be asked for, the batch's or more; what they make of rows beyond
+     * the batch's is undefined. *done: everything is under way already, ask for nothing. The operations get
+     * the batch's arrays, plans and pool as they are here. What rmsnorm, silu_mul, matmul_silu and attention
+     * make within a pass is for matmul and may not be read. */
+    cento_status (*batch_begin)(backend *self, const backend_batch *batch, uint32_t *rows, bool *done,
+                                cento_error *error);
+    /* After every batch_begin that succeeded. status: of the operations; it is returned unless something else
+     * failed. *again: nothing was computed, begin the same pass once more. */
+    cento_status (*batch_end)(backend *self, cento_status status, bool *again, cento_error *error);
 
     /* x (rows, columns) = table[ids]. Counts forward_tokens. */
     cento_status (*embed)(backend *self, const backend_matrix *table, const int32_t *ids, uint32_t rows,
@@ -149,6 +174,10 @@ typedef struct backend_ops {
     /* hidden (rows, F) = silu(gate_up[:, :F]) · gate_up[:, F:]; gate_up is (rows, 2F) */
     void (*silu_mul)(backend *self, const float *gate_up, uint32_t rows, uint32_t hidden_width,
                      float *hidden);
+    /* NULL, or matmul and silu_mul in one: hidden (rows, F) = silu(y[:, :F]) · y[:, F:] for
+     * y (rows, 2F) = x · matrixᵀ (+ bias), for which gate_up has room. */
+    cento_status (*matmul_silu)(backend *self, const backend_matrix *matrix, const float *x, uint32_t rows,
+                                const float *bias, float *gate_up, float *hidden, cento_error *error);
     /* y (count, width) = x[row_ids] */
     void (*gather)(backend *self, const float *x, uint32_t width, const uint32_t *row_ids, uint32_t count,
                    float *y);

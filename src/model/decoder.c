@@ -44,8 +44,13 @@ struct decoder {
 
 static cento_status allocate(decoder *model, float **memory, uint32_t rows, uint64_t width,
                              cento_error *error) {
-    *memory = model->device->ops->alloc(model->device, (size_t)(rows * width));
-    return *memory == NULL ? error_memory(error, (size_t)(rows * width * sizeof **memory)) : CENTO_OK;
+    const backend_ops *ops = model->device->ops;
+    float nothing;
+    *memory = ops->alloc(model->device, (size_t)(rows * width));
+    if (*memory != NULL)
+        return CENTO_OK;
+    TRY(ops->read(model->device, &nothing, 0, &nothing, error)); /* a device says what it has */
+    return error_memory(error, (size_t)(rows * width * sizeof **memory));
 }
 
 static cento_status allocate_activations(decoder *model, cento_error *error) {
@@ -224,13 +229,14 @@ static cento_status check_batch(const decoder *model, const decoder_batch *batch
     return batch->window_plan == NULL ? CENTO_OK : check_plan(batch, batch->window_plan, error);
 }
 
-static cento_status forward_layer(decoder *model, const decoder_batch *batch, uint32_t index,
+/* rows: the batch's, or what the backend wants instead. */
+static cento_status forward_layer(decoder *model, const decoder_batch *batch, uint32_t rows, uint32_t index,
                                   backend_kv_pool *pool, cento_error *error) {
     const model_config *config = &model->config;
     const weights_layer *layer = &model->held.layers[index];
     backend *device = model->device;
     const backend_ops *ops = device->ops;
-    uint32_t rows = batch->token_count, hidden = config->hidden_size;
+    uint32_t hidden = config->hidden_size;
     attention_shape shape = model->shape;
     shape.window = index >= config->window_layer_begin ? config->window : 0;
     bool windowed = shape.window != 0 && batch->window_plan != NULL;
@@ -246,11 +252,53 @@ static cento_status forward_layer(decoder *model, const decoder_batch *batch, ui
                     error));
 
     ops->rmsnorm(device, model->residual, rows, hidden, layer->mlp_norm, config->norm_epsilon, model->normed);
-    TRY(ops->matmul(device, layer->gate_up, model->normed, rows, layer->gate_up_bias, false, model->gate_up,
-                    error));
-    ops->silu_mul(device, model->gate_up, rows, config->intermediate_size, model->inner);
+    if (ops->matmul_silu != NULL) {
+        TRY(ops->matmul_silu(device, layer->gate_up, model->normed, rows, layer->gate_up_bias, model->gate_up,
+                             model->inner, error));
+    } else {
+        TRY(ops->matmul(device, layer->gate_up, model->normed, rows, layer->gate_up_bias, false,
+                        model->gate_up, error));
+        ops->silu_mul(device, model->gate_up, rows, config->intermediate_size, model->inner);
+    }
     return ops->matmul(device, layer->down, model->inner, rows, layer->down_bias, true, model->residual,
                        error);
+}
+
+static cento_status forward_layers(decoder *model, const decoder_batch *batch, uint32_t rows,
+                                   backend_kv_pool *pool, cento_error *error) {
+    TRY(model->device->ops->embed(model->device, model->held.embedding, batch->tokens, rows, model->residual,
+                                  error));
+    for (uint32_t i = 0; i < model->config.layers; i++)
+        TRY(forward_layer(model, batch, rows, i, pool, error));
+    return CENTO_OK;
+}
+
+/* From tokens to the residual stream behind the last layer. */
+static cento_status forward_pass(decoder *model, const decoder_batch *batch, backend_kv_pool *pool,
+                                 cento_error *error) {
+    backend *device = model->device;
+    const backend_batch whole = {
+        .model = model,
+        .rows = batch->token_count,
+        .rows_max = model->tokens_max,
+        .ids = batch->tokens,
+        .positions = batch->positions,
+        .kv_slots = batch->kv_slots,
+        .plan = batch->plan,
+        .window_plan = batch->window_plan,
+        .pool = pool,
+    };
+    if (device->ops->batch_begin == NULL)
+        return forward_layers(model, batch, batch->token_count, pool, error);
+    for (;;) {
+        uint32_t rows;
+        bool done, again;
+        TRY(device->ops->batch_begin(device, &whole, &rows, &done, error));
+        cento_status status = done ? CENTO_OK : forward_layers(model, batch, rows, pool, error);
+        status = device->ops->batch_end(device, status, &again, error);
+        if (!again)
+            return status;
+    }
 }
 
 /* Uses up the residual stream. */
@@ -281,9 +329,6 @@ cento_status decoder_forward(decoder *model, const decoder_batch *batch, backend
         return error_set(error, CENTO_INVALID_ARGUMENT,
                          "logits of %u rows are to stay on the device, at most %u", batch->logit_row_count,
                          model->logit_rows_max);
-    TRY(model->device->ops->embed(model->device, model->held.embedding, batch->tokens, batch->token_count,
-                                  model->residual, error));
-    for (uint32_t i = 0; i < model->config.layers; i++)
-        TRY(forward_layer(model, batch, i, pool, error));
+    TRY(forward_pass(model, batch, pool, error));
     return batch->logit_row_count == 0 ? CENTO_OK : forward_logits(model, batch, logits, error);
 }

@@ -100,6 +100,9 @@ static void a_gpu_that_is_out_of_memory_says_what_was_asked_for_and_what_is_free
     assert_memory_equal(values, back, sizeof values);
     device->ops->release(device, memory);
     assert_null(device->ops->alloc(device, (size_t)1 << 50));
+    ASSERT_FAILS(CENTO_OUT_OF_MEMORY, "wanted for activations",
+                 device->ops->read(device, values, 0, back, &error));
+    ASSERT_OK(device->ops->read(device, values, 0, back, &error)); /* said once */
     device->ops->destroy(device);
 }
 

@@ -53,23 +53,39 @@ static void remember_code(cuda_backend *self, cudaError_t code, const char *call
 /* ------------------------------------------------------------------ the copy in bf16 --------- */
 
 void cuda_copy_forget(cuda_backend *self, const float *x) {
-    if (self->copy_of == x)
-        self->copy_of = NULL;
+    for (uint32_t i = 0; i < BF16_COPIES; i++)
+        if (self->copies[i].of == x)
+            self->copies[i].of = NULL;
 }
 
-cento_status cuda_copy_begin(cuda_backend *self, const float *x, uint32_t rows, uint32_t width, void **copy,
+cento_status cuda_copy_begin(cuda_backend *self, const float *x, uint32_t rows, uint32_t width, void **result,
                              cento_error *error) {
-    *copy = NULL;
-    self->copy_of = NULL;
+    *result = NULL;
+    cuda_copy_forget(self, x);
     if (self->compute_dtype != CENTO_DTYPE_BF16)
         return CENTO_OK;
-    TRY(device_buffer_reserve(self, &self->copy, (size_t)rows * round_up_8(width) * 2, "activations in bf16",
-                              error));
-    self->copy_of = x;
-    self->copy_rows = rows;
-    self->copy_width = width;
-    *copy = self->copy.memory;
+    bf16_copy *copy = &self->copies[self->copy_next];
+    copy->of = NULL;
+    TRY(device_buffer_reserve(self, &copy->memory, (size_t)rows * round_up_8(width) * 2,
+                              "activations in bf16", error));
+    copy->of = x;
+    copy->rows = rows;
+    copy->width = width;
+    self->copy_next = (self->copy_next + 1) % BF16_COPIES;
+    *result = copy->memory.memory;
     return CENTO_OK;
+}
+
+const void *cuda_copy_find(const cuda_backend *self, const float *x, uint32_t rows, uint32_t width) {
+    for (uint32_t i = 0; i < BF16_COPIES; i++) {
+        const bf16_copy *copy = &self->copies[i];
+        if (copy->of == NULL || copy->width != width || x < copy->of)
+            continue;
+        size_t ahead = (size_t)(x - copy->of);
+        if (ahead % width == 0 && ahead / width + rows <= copy->rows)
+            return (const char *)copy->memory.memory + ahead / width * round_up_8(width) * 2;
+    }
+    return NULL;
 }
 
 /* ------------------------------------------------------------------------- operations ------- */
@@ -79,6 +95,7 @@ static void destroy(backend *base) {
     cudaSetDevice(self->device);
     if (self->stream != NULL)
         cudaStreamSynchronize(self->stream);
+    cuda_pass_free(&self->pass);
     products_free(self->lt);
     cuda_attention_close(self);
     plan_store_free(&self->plans);
@@ -91,7 +108,8 @@ static void destroy(backend *base) {
     device_buffer_free(&self->turns);
     device_buffer_free(&self->attention_workspace);
     device_buffer_free(&self->counters_memory);
-    device_buffer_free(&self->copy);
+    for (uint32_t i = 0; i < BF16_COPIES; i++)
+        device_buffer_free(&self->copies[i].memory);
     mem_free(self->inv_freq);
     if (self->stream != NULL)
         cudaStreamDestroy(self->stream);
@@ -110,14 +128,19 @@ static float *alloc(backend *base, size_t count) {
     cuda_backend *self = cuda_of(base);
     void *memory = NULL;
     cento_error error;
-    /* room for its copy in bf16, too, so that no step has to make it */
-    if (count > SIZE_MAX / 8 || !enter_quietly(self) ||
-        cuda_allocate(count * sizeof(float), "activations", &memory, &error) != CENTO_OK)
+    if (count > SIZE_MAX / 8 || !enter_quietly(self))
         return NULL;
-    if (count * 2 > self->copy.bytes)
-        self->copy_of = NULL; /* what is copied there is lost when it grows */
-    if (self->compute_dtype == CENTO_DTYPE_BF16 &&
-        device_buffer_reserve(self, &self->copy, count * 2, "activations in bf16", &error) != CENTO_OK) {
+    cento_status status = cuda_allocate(count * sizeof(float), "activations", &memory, &error);
+    /* room for its copy in bf16, too, so that no step has to make it */
+    for (uint32_t i = 0; i < BF16_COPIES && self->compute_dtype == CENTO_DTYPE_BF16; i++) {
+        bf16_copy *copy = &self->copies[i];
+        if (count * 2 > copy->memory.bytes)
+            copy->of = NULL; /* what it holds is lost when it grows */
+        if (status == CENTO_OK)
+            status = device_buffer_reserve(self, &copy->memory, count * 2, "activations in bf16", &error);
+    }
+    if (status != CENTO_OK) {
+        cuda_remember(self, status, &error);
         cudaFree(memory);
         return NULL;
     }
@@ -128,6 +151,7 @@ static void release(backend *base, float *memory) {
     cuda_backend *self = cuda_of(base);
     cudaSetDevice(self->device);
     cuda_copy_forget(self, memory);
+    self->addresses++;
     cudaFree(memory); /* waits for what uses it */
 }
 
@@ -169,15 +193,16 @@ static cento_status embed(backend *base, const backend_matrix *table, const int3
     cuda_backend *self = cuda_of(base);
     const void *uploaded;
     TRY(cuda_enter(self, error));
-    TRY(backend_check_ids(ids, rows, table->rows, error));
+    bool of_pass = cuda_pass_array(self, ids) != NULL;
+    TRY(backend_check_ids(ids, of_pass ? self->pass.batch.rows : rows, table->rows, error));
     if (rows == 0)
         return CENTO_OK;
-    TRY(cuda_upload_array(self, &self->ids, ids, rows * sizeof *ids, &uploaded, error));
+    TRY(cuda_rows_array(self, &self->ids, ids, rows, &uploaded, error));
     cuda_copy_forget(self, x);
-    CUDA_TRY(
-        rows_embed(table->data, table->bf16, table->stride, uploaded, rows, table->columns, x, self->stream),
-        error);
-    self->counters.forward_tokens += rows;
+    CUDA_TRY(rows_embed(table->data, table->bf16, table->stride, uploaded, rows, table->columns, x,
+                        cuda_lane_of(self)),
+             error);
+    self->counters.forward_tokens += of_pass ? 0 : rows; /* counted by the pass */
     return CENTO_OK;
 }
 
@@ -191,7 +216,10 @@ static void rmsnorm(backend *base, const float *x, uint32_t rows, uint32_t width
     cento_status status = cuda_copy_begin(self, y, rows, width, &copy, &error);
     cuda_remember(self, status, &error);
     if (status == CENTO_OK)
-        remember_code(self, rows_rmsnorm(x, rows, width, weight, epsilon, y, copy, self->stream), "rmsnorm");
+        remember_code(self,
+                      rows_rmsnorm(x, rows, width, weight, epsilon, self->pass.active && copy ? NULL : y,
+                                   copy, cuda_lane_of(self)),
+                      "rmsnorm");
 }
 
 static void silu_mul(backend *base, const float *gate_up, uint32_t rows, uint32_t hidden_width,
@@ -204,7 +232,9 @@ static void silu_mul(backend *base, const float *gate_up, uint32_t rows, uint32_
     cento_status status = cuda_copy_begin(self, hidden, rows, hidden_width, &copy, &error);
     cuda_remember(self, status, &error);
     if (status == CENTO_OK)
-        remember_code(self, rows_silu_mul(gate_up, rows, hidden_width, hidden, copy, self->stream),
+        remember_code(self,
+                      rows_silu_mul(gate_up, rows, hidden_width, self->pass.active && copy ? NULL : hidden,
+                                    copy, cuda_lane_of(self)),
                       "silu_mul");
 }
 
@@ -220,7 +250,7 @@ static void gather(backend *base, const float *x, uint32_t width, const uint32_t
     cuda_remember(self, status, &error);
     cuda_copy_forget(self, y);
     if (status == CENTO_OK)
-        remember_code(self, rows_gather(x, width, uploaded, count, y, self->stream), "gather");
+        remember_code(self, rows_gather(x, width, uploaded, count, y, cuda_lane_of(self)), "gather");
 }
 
 static cento_status read_back(backend *base, const float *memory, size_t count, float *host,
@@ -273,8 +303,11 @@ static const backend_ops cuda_ops = {
     .matrix_create = products_matrix_create,
     .matrix_free = products_matrix_free,
     .vector_create = vector_create,
+    .batch_begin = cuda_pass_begin,
+    .batch_end = cuda_pass_end,
     .embed = embed,
     .matmul = products_matmul,
+    .matmul_silu = products_matmul_silu,
     .rmsnorm = rmsnorm,
     .silu_mul = silu_mul,
     .gather = gather,
@@ -284,7 +317,7 @@ static const backend_ops cuda_ops = {
     .kv_pool_bytes = kv_pool_bytes,
     .memory_budget = memory_budget,
     .write_kv = cuda_pool_write,
-    .attention = cuda_attention_layer,
+    .attention = cuda_pass_attention,
     .plan_tile_rows = plan_tile_rows,
     .plan_workers = plan_workers,
     .plan_costs = cuda_attention_costs,
@@ -355,6 +388,9 @@ static cento_status open_device(cuda_backend *self, cento_error *error) {
     self->counters_memory = (device_buffer){memory, COUNTERS * sizeof(uint32_t)};
     CUDA_TRY(cudaMemsetAsync(memory, 0, self->counters_memory.bytes, self->stream), error);
     TRY(products_create(self, error));
+    CUDA_TRY(products_few_prepare(), error);
+    CUDA_TRY(rows_prepare(), error);
+    self->few_rows = self->deterministic || self->compute_dtype != CENTO_DTYPE_BF16 ? 0 : PRODUCTS_FEW_ROWS;
     CUDA_TRY(cudaStreamSynchronize(self->stream), error);
     uint32_t version = products_version(self->lt);
     snprintf(self->description, sizeof self->description, "cuda %.80s, sm_%d%d, cuBLASLt %u.%u", name,

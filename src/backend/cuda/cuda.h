@@ -3,8 +3,9 @@
  * device, and the kernels' entry points (extern "C" functions that launch into the backend's stream).
  *
  * Everything runs in one stream, so that operations follow one another as they are called; the host waits
- * only in `read`, `kv_read` and `write`. Activations are f32; beside the last one that a norm, SwiGLU or
- * attention wrote lies its copy in bf16 (`copy`), which the product that follows reads.
+ * only in `read`, `kv_read` and `write`. Activations are f32; beside the last two that a norm, SwiGLU or
+ * attention wrote lies a copy in bf16, which the product that follows reads. Within a pass (cuda_pass.c) the
+ * copy alone is written.
  *
  * Plain C: included by C and by CUDA C++. Engine thread only.
  */
@@ -99,10 +100,61 @@ typedef struct schedule_store {
     uint64_t clock;
 } schedule_store;
 
+/* Where and how kernels are launched. */
+typedef struct cuda_lane {
+    cudaStream_t stream;
+    bool overlap; /* see cuda_launch.cuh */
+} cuda_lane;
+
+/* bf16 (rows, width rounded up to 8) of the activations `of`; NULL: of none. */
+typedef struct bf16_copy {
+    device_buffer memory;
+    const float *of;
+    uint32_t rows, width;
+} bf16_copy;
+
+enum { BF16_COPIES = 2 }; /* what a product reads, and what it writes */
+
+/*
+ * A step's attention, the same for all layers of one window: everything that has to be uploaded is. With
+ * `schedule` it is one launch whose grid and pointers stay the same from step to step, for layers of one
+ * shape as long as `addresses` stays; a captured graph reads all else from the schedule's block. Else it
+ * is the simple kernel, over `plan`. Good until the next but one plan or window is prepared.
+ */
+typedef struct cuda_attention_work {
+    attention_shape shape;
+    uint32_t rows;
+    uint64_t keys_read; /* of the plan, for each KV head */
+    const double *turns;
+    float rope_factor;
+    const schedule_upload *schedule;          /* NULL: the simple kernel */
+    const cuda_plan *plan;                    /* NULL with a schedule */
+    const struct flashinfer_work *flashinfer; /* if not NULL, neither of them */
+} cuda_attention_work;
+
+/* The forward pass that is being asked for, and those that have been captured: cuda_pass.c. */
+typedef struct cuda_pass {
+    bool active, capturing;
+    backend_batch batch;
+    uint32_t rows;        /* the batch's and padding */
+    device_buffer arrays; /* of `rows` each: ids, positions, KV slots */
+    uint32_t *staged;     /* (staged_count) host */
+    size_t staged_count;
+    cuda_attention_work works[PLANS_HELD]; /* what attention has prepared */
+    uint32_t work_count;
+    uint64_t kv_bytes_before; /* of the counters */
+    struct pass_graph *graph; /* the pass's own; NULL: it is not to be captured */
+    struct pass_graph *graphs;
+    uint32_t graph_count;
+    bool graphs_off; /* for comparisons */
+    uint64_t captures;
+} cuda_pass;
+
 typedef struct cuda_backend {
     backend base;
     cento_dtype compute_dtype;
     bool deterministic;
+    uint32_t few_rows; /* products of at most so many rows are products_few's; 0: none */
     int device, major, minor, multiprocessors;
     double bytes_per_ns; /* of device memory, nominal */
     double memory_share; /* of the device's memory that may be used in all */
@@ -119,10 +171,10 @@ typedef struct cuda_backend {
     uint32_t turns_count;
     device_buffer turns, attention_workspace;
     device_buffer counters_memory; /* all zero between launches: for kernels that count arrivals */
-    uint64_t attention_generation; /* another one whenever an address that attention uses has changed */
-    device_buffer copy;            /* bf16 (copy_rows, width rounded up to 8) of … */
-    const float *copy_of;
-    uint32_t copy_rows, copy_width;
+    bf16_copy copies[BF16_COPIES];
+    uint32_t copy_next; /* is written next */
+    cuda_pass pass;
+    uint64_t addresses; /* another one whenever device memory that a kernel may know of was given back */
     struct flashinfer_attention *flashinfer; /* NULL: attention is our own */
     backend_counters counters;
     char description[160];
@@ -130,6 +182,10 @@ typedef struct cuda_backend {
 
 static inline cuda_backend *cuda_of(backend *self) {
     return (cuda_backend *)self;
+}
+
+static inline cuda_lane cuda_lane_of(const cuda_backend *self) {
+    return (cuda_lane){self->stream, self->major >= 9};
 }
 
 static inline uint32_t round_up_8(uint32_t value) {
@@ -169,6 +225,25 @@ cento_status cuda_copy_begin(cuda_backend *self, const float *x, uint32_t rows, 
                              cento_error *error);
 /* x is being written without a copy. */
 void cuda_copy_forget(cuda_backend *self, const float *x);
+/* The copy that holds these rows, or NULL. */
+const void *cuda_copy_find(const cuda_backend *self, const float *x, uint32_t rows, uint32_t width);
+
+/* ---- cuda_pass.c */
+
+cento_status cuda_pass_begin(backend *self, const backend_batch *batch, uint32_t *rows, bool *done,
+                             cento_error *error);
+cento_status cuda_pass_end(backend *self, cento_status status, bool *again, cento_error *error);
+/* The pass's array on the device, where `host` is one of its batch's; else NULL. */
+const void *cuda_pass_array(const cuda_backend *self, const void *host);
+/* An operation's array of rows: the pass's, or uploaded. */
+cento_status cuda_rows_array(cuda_backend *self, cuda_upload *upload, const void *host, uint32_t rows,
+                             const void **memory, cento_error *error);
+/* backend_ops.attention */
+cento_status cuda_pass_attention(backend *self, const attention_shape *shape, const rope_table *rope,
+                                 const float *qkv, uint32_t rows, const uint32_t *positions,
+                                 const cascade_plan *plan, const backend_kv_pool *pool, uint32_t layer,
+                                 float *out, cento_error *error);
+void cuda_pass_free(cuda_pass *pass);
 
 /* ---- cuda_products.c */
 
@@ -189,6 +264,8 @@ cento_status products_matrix_create(backend *self, const tensor_view *parts, siz
 void products_matrix_free(backend *self, backend_matrix *matrix);
 cento_status products_matmul(backend *self, const backend_matrix *matrix, const float *x, uint32_t rows,
                              const float *bias, bool accumulate, float *y, cento_error *error);
+cento_status products_matmul_silu(backend *self, const backend_matrix *matrix, const float *x, uint32_t rows,
+                                  const float *bias, float *gate_up, float *hidden, cento_error *error);
 
 /* ---- cuda_pool.c */
 
@@ -229,23 +306,6 @@ void plan_store_free(plan_store *store);
 
 /* Partial states of more KV heads than fit are made a few heads at a time. */
 #define ATTENTION_WORKSPACE_BYTES ((size_t)256 << 20)
-
-/*
- * A step's attention, the same for all layers of one window: everything that has to be uploaded is. With
- * `schedule` it is one launch whose grid and pointers stay the same from step to step, for layers of one
- * shape and one `attention_generation`; a captured graph reads all else from the schedule's block. Else it
- * is the simple kernel, over `plan`. Good until the next but one plan or window is prepared.
- */
-typedef struct cuda_attention_work {
-    attention_shape shape;
-    uint32_t rows;
-    uint64_t keys_read; /* of the plan, for each KV head */
-    const double *turns;
-    float rope_factor;
-    const schedule_upload *schedule;          /* NULL: the simple kernel */
-    const cuda_plan *plan;                    /* NULL with a schedule */
-    const struct flashinfer_work *flashinfer; /* if not NULL, neither of them */
-} cuda_attention_work;
 
 /* Chooses the kernels: backend_options.attention, which backend_attention_check has passed. */
 cento_status cuda_attention_open(cuda_backend *self, const char *name, cento_error *error);
@@ -288,19 +348,40 @@ cento_status cuda_schedule_get(cuda_backend *self, const attention_shape *shape,
                                const uint32_t *positions, const schedule_upload **result, cento_error *error);
 void schedule_store_free(schedule_store *store);
 
+/* ---- products_few.cu: a product of at most PRODUCTS_FEW_ROWS rows, bf16; pointers are device memory */
+
+enum { PRODUCTS_FEW_ROWS = 16 };
+typedef struct products_few {
+    const void *weights; /* (features, stride) bf16, 16-byte aligned */
+    const void *x;       /* (rows, stride) bf16, 16-byte aligned; zeros beyond the columns */
+    const float *bias;   /* (features) or NULL */
+    float *y;            /* (rows, features) */
+    void *hidden;        /* NULL, or instead of y silu(first half)·(second half), bf16 (rows,
+                          * round_up_8(features / 2)) */
+    uint32_t features, stride, rows;
+    uint32_t tiles;   /* of 8 features that a block makes: 1, 2, 4; 0: as is best */
+    uint32_t lengthy; /* a long ring: 1 no, 2 yes; 0: as is best */
+    bool accumulate;  /* y += */
+    bool overlap;     /* see cuda_launch.cuh */
+} products_few;
+cudaError_t products_few_prepare(void); /* on the current device, before the first run */
+cudaError_t products_few_run(const products_few *call, cudaStream_t stream);
+
 /* ---- rows.cu: one launch each; all pointers are device memory */
 
+cudaError_t rows_prepare(void); /* on the current device, before the first of the others */
 /* x (rows, width) = table[ids]; table (…, stride) bf16 or f32 */
 cudaError_t rows_embed(const void *table, bool bf16, uint32_t stride, const int32_t *ids, uint32_t rows,
-                       uint32_t width, float *x, cudaStream_t stream);
-/* copy: NULL or bf16 (rows, round_up_8(width)), whose columns beyond width become zeros */
+                       uint32_t width, float *x, cuda_lane lane);
+/* copy: NULL or bf16 (rows, round_up_8(width)), whose columns beyond width become zeros. With a copy the
+ * result in f32 may be NULL: not wanted. */
 cudaError_t rows_rmsnorm(const float *x, uint32_t rows, uint32_t width, const float *weight, float epsilon,
-                         float *y, void *copy, cudaStream_t stream);
+                         float *y, void *copy, cuda_lane lane);
 cudaError_t rows_silu_mul(const float *gate_up, uint32_t rows, uint32_t width, float *hidden, void *copy,
-                          cudaStream_t stream);
+                          cuda_lane lane);
 cudaError_t rows_gather(const float *x, uint32_t width, const uint32_t *row_ids, uint32_t count, float *y,
-                        cudaStream_t stream);
-cudaError_t rows_to_bf16(const float *x, uint32_t rows, uint32_t width, void *copy, cudaStream_t stream);
+                        cuda_lane lane);
+cudaError_t rows_to_bf16(const float *x, uint32_t rows, uint32_t width, void *copy, cuda_lane lane);
 /* matrix (rows, stride) of uniform values with the variance 1/columns; rows count from row_begin */
 cudaError_t rows_random(void *matrix, bool bf16, uint32_t rows, uint32_t columns, uint32_t stride,
                         cudaStream_t stream);
@@ -316,7 +397,7 @@ typedef struct rows_kv_write {
     void *layer_pages;
     bool bf16;
 } rows_kv_write;
-cudaError_t rows_write_kv(const rows_kv_write *call, cudaStream_t stream);
+cudaError_t rows_write_kv(const rows_kv_write *call, cuda_lane lane);
 /* token_count tokens of all layers' and heads' K and V; token_bytes of one head's K */
 cudaError_t rows_copy_kv(void *pool, const kv_pool_shape *shape, uint32_t token_bytes, uint32_t from_slot,
                          uint32_t to_slot, uint32_t token_count, cudaStream_t stream);

@@ -99,10 +99,8 @@ static cento_status launch_simple(cuda_backend *self, cuda_attention_call call, 
         size_t least = wanted / call.shape->kv_heads + 256;
         wanted = least > ATTENTION_WORKSPACE_BYTES ? least : ATTENTION_WORKSPACE_BYTES;
     }
-    const void *before = self->attention_workspace.memory;
     TRY(device_buffer_reserve(self, &self->attention_workspace, wanted, "partial states of attention",
                               error));
-    self->attention_generation += self->attention_workspace.memory != before;
     call.workspace = self->attention_workspace.memory;
     call.workspace_bytes = self->attention_workspace.bytes;
     return cuda_attention_simple(&call, error);

@@ -34,6 +34,7 @@ cento_status device_buffer_reserve(cuda_backend *self, device_buffer *buffer, si
     void *memory = NULL;
     TRY(cuda_allocate(grown, purpose, &memory, error));
     CUDA_TRY(cudaStreamSynchronize(self->stream), error); /* the old one may be in use */
+    self->addresses += buffer->memory != NULL;
     cudaFree(buffer->memory);
     *buffer = (device_buffer){memory, grown};
     return CENTO_OK;

@@ -37,6 +37,7 @@ void cuda_pool_free(backend *self, backend_kv_pool *pool) {
     if (pool == NULL)
         return;
     cudaSetDevice(cuda_of(self)->device);
+    cuda_of(self)->addresses++;
     cudaFree(pool->data);
     mem_free(pool);
 }
@@ -48,7 +49,8 @@ cento_status cuda_pool_write(backend *base, const attention_shape *shape, const 
     cuda_backend *self = cuda_of(base);
     const kv_pool_shape *held = &pool->shape;
     TRY(cuda_enter(self, error));
-    TRY(backend_check_write_kv(shape, rows, kv_slots, held, layer, error));
+    bool of_pass = cuda_pass_array(self, kv_slots) != NULL;
+    TRY(backend_check_write_kv(shape, of_pass ? 0 : rows, kv_slots, held, layer, error));
     if (rows == 0)
         return CENTO_OK;
     const void *device_positions, *device_slots;
@@ -67,13 +69,12 @@ cento_status cuda_pool_write(backend *base, const attention_shape *shape, const 
         .bf16 = pool->bf16,
     };
     TRY(cuda_turns(self, rope, shape->head_dim / 2, &call.turns, error));
-    TRY(cuda_upload_array(self, &self->positions, positions, rows * sizeof *positions, &device_positions,
-                          error));
-    TRY(cuda_upload_array(self, &self->slots, kv_slots, rows * sizeof *kv_slots, &device_slots, error));
+    TRY(cuda_rows_array(self, &self->positions, positions, rows, &device_positions, error));
+    TRY(cuda_rows_array(self, &self->slots, kv_slots, rows, &device_slots, error));
     call.positions = device_positions;
     call.slots = device_slots;
     cuda_copy_forget(self, qkv);
-    CUDA_TRY(rows_write_kv(&call, self->stream), error);
+    CUDA_TRY(rows_write_kv(&call, cuda_lane_of(self)), error);
     return CENTO_OK;
 }
 

@@ -7,7 +7,8 @@
  * padded to 8 elements with zeros, so that every shape has aligned rows. Bias goes in through the epilogue,
  * accumulation through beta.
  *
- * The algorithm is chosen once for each shape and bucket of rows by cuBLASLt's heuristic. When results must
+ * Products of few rows are those of products_few.cu. For the others the algorithm is chosen once for each
+ * shape and bucket of rows by cuBLASLt's heuristic. When results must
  * not depend on the batch there is one bucket and no split of K: a row is then summed in the same order
  * whatever the others are.
  */
@@ -242,6 +243,7 @@ void products_matrix_free(backend *base, backend_matrix *matrix) {
         return;
     cudaSetDevice(cuda_of(base)->device);
     cuda_of(base)->counters.weight_bytes -= matrix->bytes;
+    cuda_of(base)->addresses++;
     cudaFree(matrix->data);
     mem_free(matrix);
 }
@@ -364,16 +366,12 @@ static cento_status product_find(lt_library *self, const product_key *key, produ
 /* x in bf16: the copy that was made when it was written, or one made now. */
 static cento_status bf16_rows(cuda_backend *self, const float *x, uint32_t rows, uint32_t width,
                               const void **result, cento_error *error) {
-    if (self->copy_of != NULL && self->copy_width == width && x >= self->copy_of) {
-        size_t ahead = (size_t)(x - self->copy_of);
-        if (ahead % width == 0 && ahead / width + rows <= self->copy_rows) {
-            *result = (const char *)self->copy.memory + ahead / width * round_up_8(width) * 2;
-            return CENTO_OK;
-        }
-    }
     void *copy;
+    *result = cuda_copy_find(self, x, rows, width);
+    if (*result != NULL)
+        return CENTO_OK;
     TRY(cuda_copy_begin(self, x, rows, width, &copy, error));
-    CUDA_TRY(rows_to_bf16(x, rows, width, copy, self->stream), error);
+    CUDA_TRY(rows_to_bf16(x, rows, width, copy, cuda_lane_of(self)), error);
     *result = copy;
     return CENTO_OK;
 }
@@ -397,6 +395,27 @@ static cento_status multiply(const cuda_backend *self, product *chosen, const ba
     return CENTO_OK;
 }
 
+/* Product of few rows into y, or its SwiGLU into hidden (bf16). */
+static cento_status multiply_few(const cuda_backend *self, const backend_matrix *matrix, const void *x,
+                                 uint32_t rows, const float *bias, bool accumulate, float *y, void *hidden,
+                                 cento_error *error) {
+    const cuda_lane lane = cuda_lane_of(self);
+    const products_few call = {
+        .weights = matrix->data,
+        .x = x,
+        .bias = bias,
+        .y = y,
+        .hidden = hidden,
+        .features = matrix->rows,
+        .stride = matrix->stride,
+        .rows = rows,
+        .accumulate = accumulate,
+        .overlap = lane.overlap,
+    };
+    CUDA_TRY(products_few_run(&call, lane.stream), error);
+    return CENTO_OK;
+}
+
 cento_status products_matmul(backend *base, const backend_matrix *matrix, const float *x, uint32_t rows,
                              const float *bias, bool accumulate, float *y, cento_error *error) {
     cuda_backend *self = cuda_of(base);
@@ -409,6 +428,8 @@ cento_status products_matmul(backend *base, const backend_matrix *matrix, const 
     if (matrix->bf16)
         TRY(bf16_rows(self, x, rows, matrix->columns, &input, error));
     cuda_copy_forget(self, y);
+    if (matrix->bf16 && rows <= self->few_rows)
+        return multiply_few(self, matrix, input, rows, bias, accumulate, y, NULL, error);
     product_key key = {
         .features = matrix->rows,
         .depth = matrix->stride,
@@ -430,4 +451,23 @@ cento_status products_matmul(backend *base, const backend_matrix *matrix, const 
         TRY(multiply(self, chosen, matrix, input, rows, bias, accumulate, y, &code, error));
     }
     return code == CUBLAS_STATUS_SUCCESS ? CENTO_OK : product_error(lt, code, "cublasLtMatmul", error);
+}
+
+cento_status products_matmul_silu(backend *base, const backend_matrix *matrix, const float *x, uint32_t rows,
+                                  const float *bias, float *gate_up, float *hidden, cento_error *error) {
+    cuda_backend *self = cuda_of(base);
+    const void *input;
+    void *copy;
+    uint32_t width = matrix->rows / 2;
+    TRY(cuda_enter(self, error));
+    if (rows == 0)
+        return CENTO_OK;
+    if (self->pass.active && matrix->bf16 && rows <= self->few_rows) {
+        TRY(bf16_rows(self, x, rows, matrix->columns, &input, error));
+        TRY(cuda_copy_begin(self, hidden, rows, width, &copy, error)); /* another one than the input's */
+        return multiply_few(self, matrix, input, rows, bias, false, NULL, copy, error);
+    }
+    TRY(products_matmul(base, matrix, x, rows, bias, false, gate_up, error));
+    base->ops->silu_mul(base, gate_up, rows, width, hidden);
+    return CENTO_OK;
 }

@@ -11,19 +11,10 @@
 
 enum { BLOCK_BYTES_MIN = 256 << 10 };
 
-/* As device_buffer_reserve; a captured graph that uses the buffer learns of another address. */
-static cento_status reserve(cuda_backend *self, device_buffer *buffer, size_t bytes, const char *purpose,
-                            cento_error *error) {
-    const void *before = buffer->memory;
-    TRY(device_buffer_reserve(self, buffer, bytes, purpose, error));
-    self->attention_generation += buffer->memory != before;
-    return CENTO_OK;
-}
-
 static cento_status reserve_counters(cuda_backend *self, uint32_t count, cento_error *error) {
     device_buffer *counters = &self->counters_memory;
     size_t before = counters->bytes;
-    TRY(reserve(self, counters, count * sizeof(uint32_t), "counters", error));
+    TRY(device_buffer_reserve(self, counters, count * sizeof(uint32_t), "counters", error));
     if (counters->bytes != before)
         CUDA_TRY(cudaMemsetAsync(counters->memory, 0, counters->bytes, self->stream), error);
     return CENTO_OK;
@@ -59,12 +50,12 @@ static cento_status upload(cuda_backend *self, const attention_shape *shape, con
         return held->too_large ? CENTO_OK : status;
     held->header = *schedule_header_of(block);
     size_t bytes = held->header.words * sizeof *block;
-    TRY(reserve(self, &held->block, bytes < BLOCK_BYTES_MIN ? BLOCK_BYTES_MIN : bytes, "a step's schedule",
-                error));
+    TRY(device_buffer_reserve(self, &held->block, bytes < BLOCK_BYTES_MIN ? BLOCK_BYTES_MIN : bytes,
+                              "a step's schedule", error));
     TRY(reserve_counters(self, held->header.unit_count, error));
-    status =
-        reserve(self, &self->attention_workspace, schedule_workspace_bytes(&held->header, shape->head_dim),
-                "partial states of attention", error);
+    status = device_buffer_reserve(self, &self->attention_workspace,
+                                   schedule_workspace_bytes(&held->header, shape->head_dim),
+                                   "partial states of attention", error);
     held->too_large = status == CENTO_OUT_OF_MEMORY; /* the simple kernel does with what there is */
     if (status != CENTO_OK)
         return held->too_large ? CENTO_OK : status;
@@ -100,6 +91,9 @@ cento_status cuda_schedule_get(cuda_backend *self, const attention_shape *shape,
         }
         chosen = held->used < chosen->used ? held : chosen;
     }
+    for (int i = 0; i < PLANS_HELD; i++) /* the window's own, whose address captured graphs know */
+        if (store->schedules[i].used > 0 && store->schedules[i].window == shape->window)
+            chosen = &store->schedules[i];
     chosen->build_id = 0;
     TRY(hold_positions(chosen, positions, plan->row_count, error));
     TRY(upload(self, shape, plan, positions, chosen, error));

@@ -6,6 +6,7 @@
 #include <cuda_bf16.h>
 
 #include "cuda.h"
+#include "cuda_launch.cuh"
 #include "cuda_rope.cuh"
 
 static const uint32_t THREADS = 256, WARP = 32;
@@ -62,49 +63,75 @@ static cudaError_t launched(void) {
 
 static __global__ void embed_kernel(const void *table, bool bf16, uint32_t stride, const int32_t *ids,
                                     uint32_t width, float *x) {
+    overlap_allow();
+    overlap_wait();
     size_t from = (size_t)ids[blockIdx.x] * stride, to = (size_t)blockIdx.x * width;
     for (uint32_t i = threadIdx.x; i < width; i += THREADS)
         x[to + i] = element(table, bf16, from + i);
 }
 
 extern "C" cudaError_t rows_embed(const void *table, bool bf16, uint32_t stride, const int32_t *ids,
-                                  uint32_t rows, uint32_t width, float *x, cudaStream_t stream) {
-    embed_kernel<<<rows, THREADS, 0, stream>>>(table, bf16, stride, ids, width, x);
-    return launched();
+                                  uint32_t rows, uint32_t width, float *x, cuda_lane lane) {
+    return launch_overlapping(embed_kernel, rows, THREADS, 0, lane.stream, lane.overlap, table, bf16, stride,
+                              ids, width, x);
 }
 
 /* --------------------------------------------------------------------------------- norm ----- */
 
-template <bool WIDE>
-static __global__ void rmsnorm_kernel(const float *x, uint32_t width, const float *weight, float epsilon,
-                                      float *y, void *copy) {
+static __device__ __forceinline__ float squares(float4 value) {
+    return value.x * value.x + value.y * value.y + value.z * value.z + value.w * value.w;
+}
+
+static __device__ __forceinline__ float4 scaled(float4 value, float scale, float4 by) {
+    return make_float4(value.x * scale * by.x, value.y * scale * by.y, value.z * scale * by.z,
+                       value.w * scale * by.w);
+}
+
+/* PARTS: float4 that a thread keeps, weights fetched ahead; 0: rows of any width, read twice. y may be NULL. */
+template <uint32_t PARTS>
+static __global__ void __launch_bounds__(THREADS)
+    rmsnorm_kernel(const float *x, uint32_t width, const float *weight, float epsilon, float *y, void *copy) {
     const float *from = x + (size_t)blockIdx.x * width;
-    float *to = y + (size_t)blockIdx.x * width;
+    float *to = y == nullptr ? nullptr : y + (size_t)blockIdx.x * width;
     __nv_bfloat16 *to_copy = copy_row(copy, blockIdx.x, width);
     float sum = 0.0f;
-    if (WIDE) {
-        for (uint32_t i = threadIdx.x; i < width / 4; i += THREADS) {
-            float4 value = ((const float4 *)from)[i];
-            sum += value.x * value.x + value.y * value.y + value.z * value.z + value.w * value.w;
+    if constexpr (PARTS > 0) {
+        float4 values[PARTS], by[PARTS];
+#pragma unroll
+        for (uint32_t part = 0; part < PARTS; part++) {
+            uint32_t i = part * THREADS + threadIdx.x;
+            by[part] = i < width / 4 ? __ldg((const float4 *)weight + i) : make_float4(0, 0, 0, 0);
         }
-    } else {
-        for (uint32_t i = threadIdx.x; i < width; i += THREADS)
-            sum += from[i] * from[i];
-    }
-    float scale = 1.0f / sqrtf(block_sum(sum) / (float)width + epsilon);
-    if (WIDE) {
-        for (uint32_t i = threadIdx.x; i < width / 4; i += THREADS) {
-            float4 value = ((const float4 *)from)[i], by = ((const float4 *)weight)[i];
-            value = make_float4(value.x * scale * by.x, value.y * scale * by.y, value.z * scale * by.z,
-                                value.w * scale * by.w);
-            ((float4 *)to)[i] = value;
+        overlap_allow();
+        overlap_wait();
+#pragma unroll
+        for (uint32_t part = 0; part < PARTS; part++) {
+            uint32_t i = part * THREADS + threadIdx.x;
+            values[part] = i < width / 4 ? ((const float4 *)from)[i] : make_float4(0, 0, 0, 0);
+            sum += squares(values[part]);
+        }
+        float scale = 1.0f / sqrtf(block_sum(sum) / (float)width + epsilon);
+#pragma unroll
+        for (uint32_t part = 0; part < PARTS; part++) {
+            uint32_t i = part * THREADS + threadIdx.x;
+            float4 value = scaled(values[part], scale, by[part]);
+            if (i >= width / 4)
+                continue;
+            if (to != nullptr)
+                ((float4 *)to)[i] = value;
             if (to_copy != nullptr)
                 store_bf16(to_copy + 4 * i, value);
         }
     } else {
+        overlap_allow();
+        overlap_wait();
+        for (uint32_t i = threadIdx.x; i < width; i += THREADS)
+            sum += from[i] * from[i];
+        float scale = 1.0f / sqrtf(block_sum(sum) / (float)width + epsilon);
         for (uint32_t i = threadIdx.x; i < width; i += THREADS) {
             float value = from[i] * scale * weight[i];
-            to[i] = value;
+            if (to != nullptr)
+                to[i] = value;
             if (to_copy != nullptr)
                 to_copy[i] = __float2bfloat16(value);
         }
@@ -113,12 +140,14 @@ static __global__ void rmsnorm_kernel(const float *x, uint32_t width, const floa
 }
 
 extern "C" cudaError_t rows_rmsnorm(const float *x, uint32_t rows, uint32_t width, const float *weight,
-                                    float epsilon, float *y, void *copy, cudaStream_t stream) {
-    if (width % 4 == 0 && aligned_16(x) && aligned_16(y) && aligned_16(weight))
-        rmsnorm_kernel<true><<<rows, THREADS, 0, stream>>>(x, width, weight, epsilon, y, copy);
-    else
-        rmsnorm_kernel<false><<<rows, THREADS, 0, stream>>>(x, width, weight, epsilon, y, copy);
-    return launched();
+                                    float epsilon, float *y, void *copy, cuda_lane lane) {
+    bool wide = width % 4 == 0 && aligned_16(x) && aligned_16(y) && aligned_16(weight);
+    auto kernel = !wide || width > 16 * THREADS * 4 ? rmsnorm_kernel<0>
+                  : width <= THREADS * 4            ? rmsnorm_kernel<1>
+                  : width <= 4 * THREADS * 4        ? rmsnorm_kernel<4>
+                                                    : rmsnorm_kernel<16>;
+    return launch_overlapping(kernel, rows, THREADS, 0, lane.stream, lane.overlap, x, width, weight, epsilon,
+                              y, copy);
 }
 
 /* -------------------------------------------------------------------------------- SwiGLU ---- */
@@ -129,22 +158,26 @@ static __device__ __forceinline__ float silu(float value) {
 
 template <bool WIDE>
 static __global__ void silu_mul_kernel(const float *gate_up, uint32_t width, float *hidden, void *copy) {
+    overlap_allow();
+    overlap_wait();
     const float *gate = gate_up + (size_t)blockIdx.x * 2 * width, *up = gate + width;
-    float *to = hidden + (size_t)blockIdx.x * width;
+    float *to = hidden == nullptr ? nullptr : hidden + (size_t)blockIdx.x * width;
     __nv_bfloat16 *to_copy = copy_row(copy, blockIdx.x, width);
     uint32_t first = blockIdx.y * THREADS + threadIdx.x, step = gridDim.y * THREADS;
     if (WIDE) {
         for (uint32_t i = first; i < width / 4; i += step) {
             float4 a = ((const float4 *)gate)[i], b = ((const float4 *)up)[i];
             float4 value = make_float4(silu(a.x) * b.x, silu(a.y) * b.y, silu(a.z) * b.z, silu(a.w) * b.w);
-            ((float4 *)to)[i] = value;
+            if (to != nullptr)
+                ((float4 *)to)[i] = value;
             if (to_copy != nullptr)
                 store_bf16(to_copy + 4 * i, value);
         }
     } else {
         for (uint32_t i = first; i < width; i += step) {
             float value = silu(gate[i]) * up[i];
-            to[i] = value;
+            if (to != nullptr)
+                to[i] = value;
             if (to_copy != nullptr)
                 to_copy[i] = __float2bfloat16(value);
         }
@@ -154,31 +187,33 @@ static __global__ void silu_mul_kernel(const float *gate_up, uint32_t width, flo
 }
 
 extern "C" cudaError_t rows_silu_mul(const float *gate_up, uint32_t rows, uint32_t width, float *hidden,
-                                     void *copy, cudaStream_t stream) {
+                                     void *copy, cuda_lane lane) {
     uint32_t parts = (width + 8 * THREADS - 1) / (8 * THREADS);
     dim3 grid(rows, parts < 64 ? parts : 64);
-    if (width % 4 == 0 && aligned_16(gate_up) && aligned_16(hidden))
-        silu_mul_kernel<true><<<grid, THREADS, 0, stream>>>(gate_up, width, hidden, copy);
-    else
-        silu_mul_kernel<false><<<grid, THREADS, 0, stream>>>(gate_up, width, hidden, copy);
-    return launched();
+    bool wide = width % 4 == 0 && aligned_16(gate_up) && aligned_16(hidden);
+    return launch_overlapping(wide ? silu_mul_kernel<true> : silu_mul_kernel<false>, grid, THREADS, 0,
+                              lane.stream, lane.overlap, gate_up, width, hidden, copy);
 }
 
 /* ------------------------------------------------------------------------ gathering, casts -- */
 
 static __global__ void gather_kernel(const float *x, uint32_t width, const uint32_t *row_ids, float *y) {
+    overlap_allow();
+    overlap_wait();
     size_t from = (size_t)row_ids[blockIdx.x] * width, to = (size_t)blockIdx.x * width;
     for (uint32_t i = threadIdx.x; i < width; i += THREADS)
         y[to + i] = x[from + i];
 }
 
 extern "C" cudaError_t rows_gather(const float *x, uint32_t width, const uint32_t *row_ids, uint32_t count,
-                                   float *y, cudaStream_t stream) {
-    gather_kernel<<<count, THREADS, 0, stream>>>(x, width, row_ids, y);
-    return launched();
+                                   float *y, cuda_lane lane) {
+    return launch_overlapping(gather_kernel, count, THREADS, 0, lane.stream, lane.overlap, x, width, row_ids,
+                              y);
 }
 
 static __global__ void to_bf16_kernel(const float *x, uint32_t width, void *copy) {
+    overlap_allow();
+    overlap_wait();
     const float *from = x + (size_t)blockIdx.x * width;
     __nv_bfloat16 *to = copy_row(copy, blockIdx.x, width);
     for (uint32_t i = threadIdx.x; i < width; i += THREADS)
@@ -187,9 +222,8 @@ static __global__ void to_bf16_kernel(const float *x, uint32_t width, void *copy
 }
 
 extern "C" cudaError_t rows_to_bf16(const float *x, uint32_t rows, uint32_t width, void *copy,
-                                    cudaStream_t stream) {
-    to_bf16_kernel<<<rows, THREADS, 0, stream>>>(x, width, copy);
-    return launched();
+                                    cuda_lane lane) {
+    return launch_overlapping(to_bf16_kernel, rows, THREADS, 0, lane.stream, lane.overlap, x, width, copy);
 }
 
 /* -------------------------------------------------------------------------- random weights -- */
@@ -230,58 +264,89 @@ static __device__ __forceinline__ void put(void *memory, bool bf16, size_t index
         ((float *)memory)[index] = value;
 }
 
-/* 1 / rms of a head, the same in every lane. */
-static __device__ __forceinline__ float head_scale(const float *head, uint32_t head_dim, float epsilon) {
-    float sum = 0.0f;
-    for (uint32_t i = threadIdx.x % WARP; i < head_dim; i += WARP)
-        sum += head[i] * head[i];
-    return 1.0f / sqrtf(warp_sum(sum) / (float)head_dim + epsilon);
-}
-
-/* A warp for each head of q, k and v of a row. */
-static __global__ void write_kv_kernel(rows_kv_write call) {
+/* A warp for each head of q, k and v of a row; what no kernel writes is fetched, and the angles are made, before
+ * it waits. PAIRS: of elements i, half + i that a lane holds; 0: any number, read where they lie. */
+template <uint32_t PAIRS> static __global__ void __launch_bounds__(THREADS) write_kv_kernel(rows_kv_write call) {
     uint32_t head = blockIdx.y * (THREADS / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
     uint32_t row = blockIdx.x, head_dim = call.head_dim, half = head_dim / 2;
-    if (head >= call.heads + 2 * call.kv_heads)
+    overlap_allow();
+    bool key = head >= call.heads && head < call.heads + call.kv_heads;
+    bool query = head < call.heads;
+    if (head >= call.heads + 2 * call.kv_heads || (query && call.q_norm == nullptr)) {
+        overlap_wait();
         return;
+    }
     float *values = call.qkv + ((size_t)row * (call.heads + 2 * call.kv_heads) + head) * head_dim;
-    if (head < call.heads) {
-        if (call.q_norm == nullptr)
-            return;
-        float scale = head_scale(values, head_dim, call.epsilon);
-        for (uint32_t i = lane; i < head_dim; i += WARP)
-            values[i] = values[i] * scale * call.q_norm[i];
-        return;
+    const float *norm = query ? call.q_norm : key ? call.k_norm : nullptr;
+    uint32_t slot = query ? 0 : call.slots[row], kv_head = head - call.heads - (key ? 0 : call.kv_heads);
+    double position = key ? (double)call.positions[row] : 0.0;
+    float cosines[PAIRS], sines[PAIRS], by_low[PAIRS], by_high[PAIRS], low[PAIRS], high[PAIRS];
+#pragma unroll
+    for (uint32_t pair = 0; pair < PAIRS; pair++) {
+        uint32_t i = pair * WARP + lane;
+        by_low[pair] = norm != nullptr && i < half ? norm[i] : 1.0f;
+        by_high[pair] = norm != nullptr && i < half ? norm[half + i] : 1.0f;
+        cosines[pair] = 1.0f;
+        sines[pair] = 0.0f;
+        if (key && i < half)
+            rope_cos_sin(position, call.turns[i], call.rope_factor, &cosines[pair], &sines[pair]);
     }
-    bool key = head < call.heads + call.kv_heads;
-    uint32_t kv_head = key ? head - call.heads : head - call.heads - call.kv_heads;
-    uint32_t slot = call.slots[row], page = slot / call.page_tokens;
-    size_t tile = ((size_t)page * 2 + (key ? 0 : 1)) * call.kv_heads + kv_head;
+    overlap_wait();
+    float sum = 0.0f;
+#pragma unroll
+    for (uint32_t pair = 0; pair < PAIRS; pair++) {
+        uint32_t i = pair * WARP + lane;
+        low[pair] = i < half ? values[i] : 0.0f;
+        high[pair] = i < half ? values[half + i] : 0.0f;
+        sum += low[pair] * low[pair] + high[pair] * high[pair];
+    }
+    float scale = norm == nullptr ? 1.0f : 1.0f / sqrtf(warp_sum(sum) / (float)head_dim + call.epsilon);
+    if (slot == UINT32_MAX) /* no row of the batch */
+        return;
+    size_t tile = ((size_t)(slot / call.page_tokens) * 2 + (key ? 0 : 1)) * call.kv_heads + kv_head;
     size_t to = (tile * call.page_tokens + slot % call.page_tokens) * head_dim;
-    if (!key) {
-        for (uint32_t i = lane; i < head_dim; i += WARP)
-            put(call.layer_pages, call.bf16, to + i, values[i]);
-        return;
-    }
-    float scale = call.k_norm == nullptr ? 1.0f : head_scale(values, head_dim, call.epsilon);
-    double position = (double)call.positions[row];
-    for (uint32_t i = lane; i < half; i += WARP) {
-        float a = values[i] * scale, b = values[half + i] * scale, cosine, sine;
-        if (call.k_norm != nullptr) {
-            a *= call.k_norm[i];
-            b *= call.k_norm[half + i];
+#pragma unroll
+    for (uint32_t pair = 0; pair < PAIRS; pair++) {
+        uint32_t i = pair * WARP + lane;
+        float a = low[pair] * scale * by_low[pair], b = high[pair] * scale * by_high[pair];
+        if (i >= half)
+            continue;
+        if (query) {
+            values[i] = a;
+            values[half + i] = b;
+        } else {
+            put(call.layer_pages, call.bf16, to + i, a * cosines[pair] - b * sines[pair]);
+            put(call.layer_pages, call.bf16, to + half + i, b * cosines[pair] + a * sines[pair]);
         }
-        rope_cos_sin(position, call.turns[i], call.rope_factor, &cosine, &sine);
-        put(call.layer_pages, call.bf16, to + i, a * cosine - b * sine);
-        put(call.layer_pages, call.bf16, to + half + i, b * cosine + a * sine);
     }
 }
 
-extern "C" cudaError_t rows_write_kv(const rows_kv_write *call, cudaStream_t stream) {
+/* All kernels of a pass want the same part of L1 as shared memory: a multiprocessor has to be idle to change it. */
+extern "C" cudaError_t rows_prepare(void) {
+    const void *kernels[] = {(const void *)embed_kernel,           (const void *)rmsnorm_kernel<0>,
+                             (const void *)rmsnorm_kernel<1>,      (const void *)rmsnorm_kernel<4>,
+                             (const void *)rmsnorm_kernel<16>,     (const void *)silu_mul_kernel<true>,
+                             (const void *)silu_mul_kernel<false>, (const void *)gather_kernel,
+                             (const void *)to_bf16_kernel,         (const void *)write_kv_kernel<1>,
+                             (const void *)write_kv_kernel<2>,     (const void *)write_kv_kernel<16>};
+    for (const void *kernel : kernels) {
+        cudaError_t code = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                                cudaSharedmemCarveoutMaxShared);
+        if (code != cudaSuccess)
+            return code;
+    }
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t rows_write_kv(const rows_kv_write *call, cuda_lane lane) {
     uint32_t heads = call->heads + 2 * call->kv_heads, warps = THREADS / WARP;
     dim3 grid(call->rows, (heads + warps - 1) / warps);
-    write_kv_kernel<<<grid, THREADS, 0, stream>>>(*call);
-    return launched();
+    if (call->head_dim > 32 * WARP)
+        return cudaErrorInvalidValue;
+    auto kernel = call->head_dim <= 2 * WARP   ? write_kv_kernel<1>
+                  : call->head_dim <= 4 * WARP ? write_kv_kernel<2>
+                                               : write_kv_kernel<16>;
+    return launch_overlapping(kernel, grid, THREADS, 0, lane.stream, lane.overlap, *call);
 }
 
 /* A block for each layer and head of K or V; two tokens of one page may overlap, so all is read first. */
