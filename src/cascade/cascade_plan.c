@@ -32,6 +32,12 @@ typedef struct page_bucket {
     uint32_t token_begin, token_end; /* of the cell's only source; (0, 0) if there are several */
 } page_bucket;
 
+/* How a cell is found again. */
+typedef struct cell_link {
+    uint32_t next;     /* another cell that begins in the same page, or NONE */
+    uint32_t span_end; /* token_end of the span of which this and the cells behind it were made, or 0 */
+} cell_link;
+
 /* What a cell's views amount to. Of those that do not fill tiles of their own the counts stand in one word,
  * the number of views below and that of their rows above, since every view adds to both. */
 typedef struct cell_use {
@@ -55,7 +61,7 @@ typedef struct plan_workspace {
     uint32_t tile_tokens;   /* tokens of a tile of rows */
     uint64_t state_count;   /* partial states of the drafts */
     page_bucket *buckets;   /* (page_count) */
-    uint32_t *cells_next;   /* (cells_max) another cell that begins in the same page, or NONE */
+    cell_link *links;       /* (cells_max) */
     cell_use *uses;         /* (cells_max) */
     cell_private *privates; /* (cells_max) nothing in it unless `any_private` */
     task_draft *drafts;     /* (cells_max) those of cells first, `shared_count` */
@@ -110,7 +116,7 @@ static cento_status allocate(cascade_plan *plan, cento_error *error) {
     plan->tasks = mem_alloc(cells, sizeof *plan->tasks);
     plan->folds = mem_alloc(options->rows_max, sizeof *plan->folds);
     work->buckets = mem_zalloc(options->page_count, sizeof *work->buckets);
-    work->cells_next = mem_alloc(cells, sizeof *work->cells_next);
+    work->links = mem_alloc(cells, sizeof *work->links);
     work->uses = mem_alloc(cells, sizeof *work->uses);
     work->privates = mem_alloc(cells, sizeof *work->privates);
     work->drafts = mem_alloc(cells, sizeof *work->drafts);
@@ -119,7 +125,7 @@ static cento_status allocate(cascade_plan *plan, cento_error *error) {
     work->cell_places = mem_alloc(cells, sizeof *work->cell_places);
     work->view_drafts = mem_alloc(cells, sizeof *work->view_drafts);
     if (plan->sources == NULL || plan->cells == NULL || plan->views == NULL || plan->task_views == NULL ||
-        plan->tasks == NULL || plan->folds == NULL || work->buckets == NULL || work->cells_next == NULL ||
+        plan->tasks == NULL || plan->folds == NULL || work->buckets == NULL || work->links == NULL ||
         work->uses == NULL || work->privates == NULL || work->drafts == NULL || work->task_drafts == NULL ||
         work->draft_places == NULL || work->cell_places == NULL || work->view_drafts == NULL)
         return error_memory(error, cells * (sizeof *plan->views + sizeof *work->uses));
@@ -148,7 +154,7 @@ void cascade_plan_free(cascade_plan *plan) {
     plan_workspace *work = plan->workspace;
     if (work != NULL) {
         mem_free(work->buckets);
-        mem_free(work->cells_next);
+        mem_free(work->links);
         mem_free(work->uses);
         mem_free(work->privates);
         mem_free(work->drafts);
@@ -331,7 +337,7 @@ static inline uint32_t cell_new(cascade_plan *plan, page_bucket *bucket, uint32_
     bool single = source_count == 1;
     plan->cells[cell] = (plan_cell){plan->source_count, source_count, key_count};
     plan->source_count += source_count;
-    work->cells_next[cell] = before;
+    work->links[cell] = (cell_link){.next = before};
     work->uses[cell] = (cell_use){0};
     *bucket =
         (page_bucket){work->epoch, cell, single ? first->token_begin : 0, single ? first->token_end : 0};
@@ -348,7 +354,7 @@ static cento_status cell_find(const cell_cursor *cursor, uint32_t *result, cento
         return refuse_pages(cursor, first, error);
     page_bucket *bucket = &work->buckets[page];
     uint32_t cell = bucket->epoch == work->epoch ? bucket->cell : NONE;
-    for (uint32_t probe = 0; cell != NONE && probe < PROBES_MAX; probe++, cell = work->cells_next[cell])
+    for (uint32_t probe = 0; cell != NONE && probe < PROBES_MAX; probe++, cell = work->links[cell].next)
         if (cell_equals(plan, cell, cursor)) {
             *result = cell;
             return CENTO_OK;
@@ -434,12 +440,39 @@ static inline uint32_t cell_known(const cascade_plan *plan, uint32_t before, con
                : NONE;
 }
 
+/* A span that another group has as well, from the same cell to the same end: its cells are known, and follow
+ * each other in the table. Where all rows see all of it; else, or if it is another, false. */
+static bool add_span_again(const cell_cursor *cursor, const kv_span *span) {
+    cascade_plan *plan = cursor->plan;
+    const plan_workspace *work = plan->workspace;
+    uint32_t begin = span->token_begin, end = span->token_end, length = end - begin;
+    uint32_t page = begin < end ? span->pages[begin >> work->page_shift] : NONE;
+    if (page >= plan->options.page_count || work->buckets[page].epoch != work->epoch ||
+        work->buckets[page].token_begin != begin || span->position < cursor->seen_begin ||
+        span->position > cursor->position_max || length - 1 > cursor->position_max - span->position)
+        return false;
+    uint32_t cell = work->buckets[page].cell,
+             cells = (end - 1) / PLAN_CELL_TOKENS - begin / PLAN_CELL_TOKENS + 1;
+    const plan_source *first = plan->sources + plan->cells[cell].source_begin;
+    if (work->links[cell].span_end != end || first->pages != span->pages ||
+        cells > plan->options.cells_max - plan->view_count)
+        return false;
+    plan_view *view = plan->views + plan->view_count;
+    plan->view_count += cells;
+    uint32_t position = span->position, step = PLAN_CELL_TOKENS - begin % PLAN_CELL_TOKENS;
+    for (uint32_t i = 0; i < cells; i++, position += step, step = PLAN_CELL_TOKENS)
+        *view++ = view_of(cursor->group, cell + i, position, span->rotation_origin);
+    return true;
+}
+
 /* A span that is a stretch of its own, of any length. Where another group has the same run, a cell is mostly
  * the one behind the cell before. */
 static cento_status add_lone_span(cell_cursor *cursor, const kv_span *span, cento_error *error) {
     cascade_plan *plan = cursor->plan;
-    uint32_t cell = NONE;
-    for (uint32_t end, begin = span->token_begin; begin < span->token_end; begin = end) {
+    if (add_span_again(cursor, span))
+        return CENTO_OK;
+    uint32_t cell = NONE, made = plan->cell_count, views = plan->view_count, cells = 0;
+    for (uint32_t end, begin = span->token_begin; begin < span->token_end; begin = end, cells++) {
         uint32_t position = span->position + (begin - span->token_begin);
         end = (begin ^ (span->token_end - 1)) < PLAN_CELL_TOKENS ? span->token_end
                                                                  : (begin | (PLAN_CELL_TOKENS - 1)) + 1;
@@ -456,6 +489,8 @@ static cento_status add_lone_span(cell_cursor *cursor, const kv_span *span, cent
         }
         plan->views[plan->view_count++] = view_of(cursor->group, cell, position, span->rotation_origin);
     }
+    if (cells > 0 && plan->cell_count - made == cells && plan->view_count - views == cells)
+        plan->workspace->links[made].span_end = span->token_end;
     cursor->sources = cursor->key_count = 0;
     return CENTO_OK;
 }

@@ -262,6 +262,32 @@ static void cells_that_no_row_sees_are_left_out(void **state) {
     cascade_plan_free(plan);
 }
 
+static void a_run_that_another_group_sees_all_of_is_left_out_from_where_this_one_sees_no_more(void **state) {
+    (void)state;
+    const row_group groups[] = {{0, 1, 0, 1}, {1, 1, 1, 1}, {2, 1, 2, 1}, {3, 1, 3, 1}};
+    const kv_span spans[] = {span_of(0, 0, 2048, 0), span_of(0, 0, 2048, 0), span_of(0, 0, 2048, 0),
+                             span_of(0, 0, 1800, 0)};
+    const uint32_t positions[] = {2100, 1000, 2047, 2100};
+    plan_input input = {.groups = groups,
+                        .group_count = 4,
+                        .spans = spans,
+                        .span_count = 4,
+                        .positions = positions,
+                        .row_count = 4,
+                        .heads_per_kv = 1};
+    cascade_plan *plan = plan_new(usual_options());
+    build(plan, &input);
+    const uint32_t views[] = {4, 2, 4, 4}, windowed[] = {2, 2, 2, 2};
+    for (uint32_t f = 0; f < 4; f++)
+        assert_int_equal(plan->folds[f].view_count, views[f]);
+    assert_int_equal(plan->cell_count, 5); /* the last group's last cell is shorter */
+    input.window = 600;
+    build(plan, &input);
+    for (uint32_t f = 0; f < 4; f++)
+        assert_int_equal(plan->folds[f].view_count, windowed[f]);
+    cascade_plan_free(plan);
+}
+
 static void private_cells_are_tasks_where_there_are_few_rows_for_the_workers(void **state) {
     (void)state;
     const row_group group = {0, 1, 0, 1};
@@ -586,6 +612,7 @@ int main(void) {
         cmocka_unit_test(a_chunk_whose_head_is_computed_again_is_shared_from_the_next_cell_on),
         cmocka_unit_test(cells_do_not_depend_on_how_a_path_is_cut_into_runs),
         cmocka_unit_test(cells_that_no_row_sees_are_left_out),
+        cmocka_unit_test(a_run_that_another_group_sees_all_of_is_left_out_from_where_this_one_sees_no_more),
         cmocka_unit_test(private_cells_are_tasks_where_there_are_few_rows_for_the_workers),
         cmocka_unit_test(any_step_is_covered_exactly_at_every_level_without_allocating),
         cmocka_unit_test(the_same_step_gives_the_same_plan),
