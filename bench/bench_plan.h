@@ -3,6 +3,8 @@
  * has some chunks drawn at random from a collection, and tokens of its own.
  * Two figures for each size: `us`, builds one after the other, and `us_cold`, where 8 MB of other memory are
  * read before each build, as a step's products do. And how both grow with sequences and chunks.
+ * The repetitions are measured in batches some time apart, of which the one with the least median counts:
+ * what else a machine does only adds. `us_all` is the median of all batches.
  */
 #ifndef CENTO_BENCH_BENCH_PLAN_H
 #define CENTO_BENCH_BENCH_PLAN_H

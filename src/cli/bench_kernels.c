@@ -31,7 +31,7 @@ static const option_spec plan_specs[] = {
     {"collection", OPTION_U32, PLAN_OFFSET(collection), "N", 1, 65536,
      "chunks to draw from at random (default: 128)"},
     {"repetitions", OPTION_U32, PLAN_OFFSET(repetitions), "N", 1, 10000,
-     "the median of N plans counts (default: 501)"},
+     "plans to measure, in 20 batches (default: 501)"},
     {"json", OPTION_FLAG, offsetof(plan_settings, json), NULL, 0, 0, "print one JSON object"},
 };
 
