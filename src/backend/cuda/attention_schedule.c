@@ -56,7 +56,7 @@ typedef struct stream {
     uint32_t key_count;
 } stream;
 
-enum { SHAPES = SCHEDULE_ROWS_128 + 1, TABLES = 16 };
+enum { SHAPES = SCHEDULE_ROWS_128 + 1, TABLES = 18 };
 
 typedef struct tile {
     uint32_t stream;
@@ -67,10 +67,17 @@ typedef struct tile {
     bool merged;
 } tile;
 
+/* Tasks of the same views that follow each other. */
+typedef struct task_link {
+    uint32_t behind;     /* the task that continues this one, or NONE */
+    uint32_t view_count; /* of those that go on in `behind` */
+    bool follows;        /* this one continues another */
+} task_link;
+
 struct attention_schedule {
     table segments, rows, page_ids, streams, tiles, items, item_tiles, work_begin;
     table view_tasks, row_counts, row_units, unit_begin, unit_partials, unit_rows, zero_rows;
-    table block;
+    table task_links, tile_pieces, block;
     schedule_options options;
     const cascade_plan *plan;
     const uint32_t *positions;
@@ -79,8 +86,9 @@ struct attention_schedule {
 };
 
 /* Room for `count` more; NULL if memory is short. */
-static void *table_add(table *of, size_t count, size_t size) {
-    if (!mem_grow(&of->memory, &of->capacity, of->count + count + 1, size))
+static inline void *table_add(table *of, size_t count, size_t size) {
+    if (of->count + count >= of->capacity &&
+        !mem_grow(&of->memory, &of->capacity, of->count + count + 1, size))
         return NULL;
     of->count += count;
     return (char *)of->memory + (of->count - count) * size;
@@ -102,10 +110,10 @@ cento_status attention_schedule_create(attention_schedule **result, cento_error 
 }
 
 static table *const *tables_of(attention_schedule *s, table *tables[], size_t *count) {
-    table *const all[] = {&s->segments,      &s->rows,       &s->page_ids,   &s->streams,
-                          &s->tiles,         &s->items,      &s->item_tiles, &s->work_begin,
-                          &s->view_tasks,    &s->row_counts, &s->row_units,  &s->unit_begin,
-                          &s->unit_partials, &s->unit_rows,  &s->zero_rows,  &s->block};
+    table *const all[] = {&s->segments,   &s->rows,        &s->page_ids,      &s->streams,    &s->tiles,
+                          &s->items,      &s->item_tiles,  &s->work_begin,    &s->view_tasks, &s->row_counts,
+                          &s->row_units,  &s->unit_begin,  &s->unit_partials, &s->unit_rows,  &s->zero_rows,
+                          &s->task_links, &s->tile_pieces, &s->block};
     *count = sizeof all / sizeof *all;
     memcpy(tables, all, sizeof all);
     return tables;
@@ -199,42 +207,46 @@ static cento_status stream_close(attention_schedule *schedule, const stream *mad
     return CENTO_OK;
 }
 
-/* Task `next` continues `task` for all of its views. */
-static bool task_continues(const cascade_plan *plan, const plan_task *task, const plan_task *next) {
-    if (task->view_count != next->view_count)
-        return false;
-    const uint32_t *views = plan->task_views + task->view_begin,
-                   *next_views = plan->task_views + next->view_begin;
-    for (uint32_t i = 0; i < task->view_count; i++)
-        if (next_views[i] != views[i] + 1 || !view_continues(plan, views[i]))
-            return false;
-    return true;
-}
-
-/* The task of the view behind (step 1) or before (step -1) a task's first view, if they are continuous; else
- * NONE. */
-static uint32_t neighbour(const attention_schedule *schedule, uint32_t task, int step) {
+/* Which task continues which, for all of its views: in one pass over the views, in the order in which they
+ * lie. */
+static cento_status link_tasks(attention_schedule *schedule, cento_error *error) {
     const cascade_plan *plan = schedule->plan;
     const uint32_t *view_tasks = schedule->view_tasks.memory;
-    int64_t view = (int64_t)plan->task_views[plan->tasks[task].view_begin] + step;
-    if (view < 0 || view >= plan->view_count || view_tasks[view] == NONE)
-        return NONE;
-    uint32_t other = view_tasks[view];
-    const plan_task *a = &plan->tasks[task], *b = &plan->tasks[other];
-    return (step > 0 ? task_continues(plan, a, b) : task_continues(plan, b, a)) ? other : NONE;
+    task_link *links;
+    ADD(links, task_links, plan->task_count);
+    memset(links, 0, plan->task_count * sizeof *links);
+    for (uint32_t v = 0; v + 1 < plan->view_count; v++) {
+        if (view_tasks[v] == NONE || view_tasks[v + 1] == NONE || !view_continues(plan, v))
+            continue;
+        task_link *link = &links[view_tasks[v]];
+        if (link->view_count == 0)
+            link->behind = view_tasks[v + 1];
+        link->view_count += link->behind == view_tasks[v + 1];
+    }
+    for (uint32_t t = 0; t < plan->task_count; t++) {
+        task_link *link = &links[t];
+        uint32_t views = plan->tasks[t].view_count;
+        if (views < 2 || link->view_count != views || plan->tasks[link->behind].view_count != views)
+            link->behind = NONE;
+        else
+            links[link->behind].follows = true;
+    }
+    return CENTO_OK;
 }
 
 static cento_status chain_tasks(attention_schedule *schedule, cento_error *error) {
     const cascade_plan *plan = schedule->plan;
+    TRY(link_tasks(schedule, error));
+    const task_link *links = schedule->task_links.memory;
     for (uint32_t t = 0; t < plan->task_count; t++) {
         const plan_task *task = &plan->tasks[t];
-        if (task->view_count < 2 || neighbour(schedule, t, -1) != NONE)
+        if (task->view_count < 2 || links[t].follows)
             continue;
         stream made = stream_here(schedule);
         for (uint32_t i = 0; i < task->view_count; i++)
             TRY(add_rows(schedule, &made, &plan->views[plan->task_views[task->view_begin + i]], error));
         const plan_source *last = NULL;
-        for (uint32_t next = t; next != NONE; next = neighbour(schedule, next, 1))
+        for (uint32_t next = t; next != NONE; next = links[next].behind)
             TRY(add_cell(schedule, &made, plan->tasks[next].cell, &last, error));
         TRY(stream_close(schedule, &made, error));
     }
@@ -488,7 +500,7 @@ static cento_status cut_items(attention_schedule *schedule, cento_error *error) 
 
 static cento_status find_units(attention_schedule *schedule, cento_error *error) {
     uint32_t heads = schedule->options.kv_heads, group = schedule->options.heads_per_kv;
-    uint32_t row_count = schedule->plan->row_count, *counts, *units, *begin, *partials, *unit_rows;
+    uint32_t row_count = schedule->plan->row_count, *counts, *units, *begin, *partials, *unit_rows, *pieces;
     ADD(counts, row_counts, (size_t)row_count * heads);
     ADD(units, row_units, row_count);
     memset(counts, 0, (size_t)row_count * heads * sizeof *counts);
@@ -497,9 +509,17 @@ static cento_status find_units(attention_schedule *schedule, cento_error *error)
     schedule_row *rows = schedule->rows.memory;
     tile *tiles = schedule->tiles.memory;
     const uint32_t *item_tiles = schedule->item_tiles.memory;
+    size_t tile_count = schedule->tiles.count;
+    ADD(pieces, tile_pieces, tile_count * heads); /* of a tile and head */
+    memset(pieces, 0, tile_count * heads * sizeof *pieces);
     for (size_t i = 0; i < schedule->items.count; i++)
-        for (uint32_t r = 0; r < items[i].row_count; r++)
-            counts[(size_t)rows[items[i].row_begin + r].row * heads + items[i].kv_head]++;
+        pieces[(size_t)item_tiles[i] * heads + items[i].kv_head]++;
+    for (size_t t = 0; t < tile_count; t++)
+        for (uint32_t r = 0; r < tiles[t].row_count; r++) {
+            uint32_t *of_row = counts + (size_t)rows[tiles[t].row_begin + r].row * heads;
+            for (uint32_t head = 0; head < heads; head++)
+                of_row[head] += pieces[t * heads + head];
+        }
     /* all rows of a tile are merged if one is: then a row that is not has one item for each head */
     for (uint32_t t = 0; t < schedule->tiles.count; t++) {
         for (uint32_t r = 0; r < tiles[t].row_count && !tiles[t].merged; r++)
@@ -543,17 +563,16 @@ static cento_status find_units(attention_schedule *schedule, cento_error *error)
     }
     begin[schedule->unit_count] = total;
     ADD(partials, unit_partials, total);
-    memset(counts, 0, (size_t)row_count * heads * sizeof *counts);
+    uint32_t *next = counts; /* where a unit's next partial goes */
+    memcpy(next, begin, schedule->unit_count * sizeof *next);
     for (size_t i = 0; i < schedule->items.count; i++) {
         schedule_item *item = &items[i];
         if (!tiles[item_tiles[i]].merged)
             continue;
         item->partial = schedule->partial_count;
-        for (uint32_t r = 0; r < item->row_count; r++) {
-            const schedule_row *row = &rows[item->row_begin + r];
-            uint32_t *filled = &counts[(size_t)row->row * heads + item->kv_head];
-            partials[begin[row->unit + item->kv_head] + (*filled)++] = item->partial + r * group;
-        }
+        const schedule_row *row = &rows[item->row_begin];
+        for (uint32_t r = 0; r < item->row_count; r++)
+            partials[next[row[r].unit + item->kv_head]++] = item->partial + r * group;
         schedule->partial_count += item->row_count * group;
     }
     return CENTO_OK;
