@@ -234,7 +234,8 @@ VEC_INLINE void score_tiles(const attention_tile *tile, const gemm_kind kind, ui
 }
 
 VEC_INLINE void output_tiles(const attention_tile *tile, const bool bf16, uint32_t begin, uint32_t end,
-                             const char *const *values, uint32_t keys, const float *keep) {
+                             const char *const *values, uint32_t keys, const float *keep,
+                             block_fetch *fetch) {
     uint32_t dim_padded = tile->dim_padded, first = even_tile_row(tile->rows, TILE_ROWS, begin), column = 0;
 #define OUTPUT_FEW(few, vectors)                                                                             \
     for (; tile->rows == few && column + vectors * VEC_WIDTH <= dim_padded; column += vectors * VEC_WIDTH)   \
@@ -249,6 +250,7 @@ VEC_INLINE void output_tiles(const attention_tile *tile, const bool bf16, uint32
             uint32_t tile_rows = even_tile_row(tile->rows, TILE_ROWS, i + 1) - row;
             const float *scores = tile_scores(tile) + (row - first) * KEYS;
             float *out = tile->out + (size_t)row * dim_padded;
+            fetch_step(tile, fetch);
 #define OUTPUT_TILE(rows)                                                                                    \
     output_tile(rows, TILE_VECTORS, bf16, dim_padded, values, keys, column, scores, keep + (row - first), out)
             TILE_ROWS_SWITCH(tile_rows, OUTPUT_TILE)
@@ -270,13 +272,13 @@ APART scores_f32(const attention_tile *tile, uint32_t begin, uint32_t end, uint3
 }
 
 APART output_bf16(const attention_tile *tile, uint32_t begin, uint32_t end, const char *const *values,
-                  uint32_t keys, const float *keep) {
-    output_tiles(tile, true, begin, end, values, keys, keep);
+                  uint32_t keys, const float *keep, block_fetch *fetch) {
+    output_tiles(tile, true, begin, end, values, keys, keep, fetch);
 }
 
 APART output_f32(const attention_tile *tile, uint32_t begin, uint32_t end, const char *const *values,
-                 uint32_t keys, const float *keep) {
-    output_tiles(tile, false, begin, end, values, keys, keep);
+                 uint32_t keys, const float *keep, block_fetch *fetch) {
+    output_tiles(tile, false, begin, end, values, keys, keep, fetch);
 }
 
 APART mask_scores(float *scores, uint32_t count, int32_t begin, int32_t end) {
@@ -341,7 +343,8 @@ static void attend_block(const attention_tile *tile, const attention_block *bloc
     /* one tile is too short to fetch everything beside its products */
     bool alone = tiles == 1;
     block_fetch fetch = {.next = alone ? NULL : next};
-    fetch.step = (2 * KEYS + tiles * (count / PANEL) - 1) / (tiles * (count / PANEL));
+    uint32_t steps = tiles * (count + tile->dim_padded) / PANEL;
+    fetch.step = (2 * KEYS + steps - 1) / steps;
     load_keys(tile, block->key_rows, count, widen, alone ? next : NULL);
     for (uint32_t begin = 0; begin < tiles; begin += GROUP_TILES) {
         uint32_t end = tiles - begin < GROUP_TILES ? tiles : begin + GROUP_TILES;
@@ -358,9 +361,9 @@ static void attend_block(const attention_tile *tile, const attention_block *bloc
             prefetch_rows(tile, next->value_rows, KEYS / 2, KEYS);
         softmax_rows(tile, row, rows, count, seen_begin, seen_end, keep);
         if (bf16)
-            output_bf16(tile, begin, end, values, block->keys, keep);
+            output_bf16(tile, begin, end, values, block->keys, keep, &fetch);
         else
-            output_f32(tile, begin, end, values, block->keys, keep);
+            output_f32(tile, begin, end, values, block->keys, keep, &fetch);
     }
 }
 
