@@ -77,6 +77,13 @@ __device__ __forceinline__ float *partial_out(const kernel_params &p) {
 
 constexpr uint32_t ITEMS_HELD = 16, ITEMS_AHEAD = 14; /* as many as the loader may be ahead, and more */
 
+constexpr uint32_t MERGE_LANES = 8, MERGES_AT_ONCE = THREADS / MERGE_LANES;
+
+struct merge_unit {
+    uint32_t begin, end; /* in unit_partials */
+    uint32_t row, kv_head;
+};
+
 template <int D> struct shared_memory {
     static constexpr int STAGES = 256 / D;          /* even */
     __nv_bfloat16 stage[STAGES][2][BLOCK_KEYS * D]; /* K, V; 16-byte chunks swizzled by the key's low bits */
@@ -91,6 +98,8 @@ template <int D> struct shared_memory {
     uint32_t key_rows[2][2 * BLOCK_KEYS]; /* where the keys of the next pairs of blocks lie, in rows of D;
                                            * NONE: nowhere */
     float2 warp_sums[WARPS][16];
+    merge_unit merges[MERGES_AT_ONCE]; /* of the rows that this CTA merges first, */
+    uint32_t merge_partials[THREADS];  /* and of each lane's first partial there */
 };
 
 /* ------------------------------------------------------------------------------ loading ------ */
@@ -217,6 +226,62 @@ __device__ __forceinline__ void fetch_queries(const kernel_params &p, shared_mem
         copy_async(shared_address(shared.next_query + i), from + i);
 }
 
+/* Lanes fold a row in eights, and eights have a row together where there are enough for all rows. */
+struct merge_share {
+    uint32_t rows, ways, at_once, part; /* of a row: this eight's */
+
+    __device__ __forceinline__ merge_share(const kernel_params &p) {
+        const schedule_header &header = *(const schedule_header *)p.schedule;
+        rows = header.unit_count * p.group;
+        ways = 1;
+        while (ways < MERGES_AT_ONCE && rows * ways * 2 <= gridDim.x * MERGES_AT_ONCE)
+            ways *= 2;
+        at_once = MERGES_AT_ONCE / ways;
+        part = threadIdx.x / MERGE_LANES % ways;
+    }
+
+    __device__ __forceinline__ uint32_t first(uint32_t eight) const {
+        return blockIdx.x * at_once + eight / ways;
+    }
+
+    /* Of a row's `count` partials those of this eight are [begin, end). */
+    __device__ __forceinline__ uint32_t begin(uint32_t count) const {
+        return count * part / ways;
+    }
+    __device__ __forceinline__ uint32_t end(uint32_t count) const {
+        return count * (part + 1) / ways;
+    }
+};
+
+/* What this CTA merges first. */
+template <int D>
+__device__ __forceinline__ void fetch_merges(const kernel_params &p, shared_memory<D> &shared) {
+    const schedule_header &header = *(const schedule_header *)p.schedule;
+    const merge_share share(p);
+    const uint32_t at = share.first(threadIdx.x), unit = at / p.group;
+    if (threadIdx.x >= MERGES_AT_ONCE || at >= share.rows)
+        return;
+    uint32_t to = shared_address(&shared.merges[threadIdx.x]);
+    const uint32_t *begin = p.schedule + header.unit_begin + unit;
+    copy_async_small<4>(to, begin);
+    copy_async_small<4>(to + 4, begin + 1);
+    copy_async_small<8>(to + 8, p.schedule + header.unit_rows + 2 * unit);
+}
+
+template <int D>
+__device__ __forceinline__ void fetch_merge_partials(const kernel_params &p, shared_memory<D> &shared) {
+    const schedule_header &header = *(const schedule_header *)p.schedule;
+    const merge_share share(p);
+    const uint32_t eight = threadIdx.x / MERGE_LANES, lane = threadIdx.x % MERGE_LANES;
+    if (share.first(eight) >= share.rows)
+        return;
+    const merge_unit unit = shared.merges[eight];
+    const uint32_t mine = share.begin(unit.end - unit.begin) + lane;
+    if (mine < share.end(unit.end - unit.begin))
+        copy_async_small<4>(shared_address(&shared.merge_partials[threadIdx.x]),
+                            p.schedule + header.unit_partials + unit.begin + mine);
+}
+
 /* The item behind `item`, while that one's blocks are read: which it is comes with the loader, its rows and,
  * if it is one token, that token's queries. They belong to the next block that is loaded. */
 template <int D>
@@ -228,8 +293,10 @@ __device__ __forceinline__ void fetch_next(const kernel_params &p, shared_memory
         copy_async(shared_address(&shared.items[(item + ITEMS_AHEAD) % ITEMS_HELD]) + threadIdx.x * 16,
                    (const uint4 *)(p.schedule + header.items) +
                        (first + item + ITEMS_AHEAD) * (sizeof(schedule_item) / 16) + threadIdx.x);
-    if (item + 1 >= count)
+    if (item + 1 >= count) {
+        fetch_merge_partials<D>(p, shared);
         return;
+    }
     const schedule_item &next = shared.items[(item + 1) % ITEMS_HELD];
     if (threadIdx.x < next.row_count)
         copy_async(shared_address(&shared.rows[(item + 1) & 1][threadIdx.x]),
@@ -244,7 +311,7 @@ __device__ __forceinline__ void fetch_next(const kernel_params &p, shared_memory
 template <int D, bool FETCHED>
 __device__ __forceinline__ void rotate_queries(const kernel_params &p, shared_memory<D> &shared,
                                                const schedule_item &item, const schedule_row *rows) {
-    constexpr uint32_t HALF = D / 2, QUADS = HALF / 4, AT_ONCE = FETCHED ? 1 : 4;
+    constexpr uint32_t HALF = D / 2, QUADS = HALF / 4, AT_ONCE = FETCHED ? 1 : 8;
     const uint32_t tile_rows = 16u << item.shape, packed = item.row_count * p.group;
     const size_t width = (size_t)(p.heads + 2 * p.kv_heads) * D;
     const uint32_t i = threadIdx.x % QUADS * 4;
@@ -371,8 +438,8 @@ __device__ __forceinline__ void write_folded(const kernel_params &p, shared_memo
 /* The item's partials are written: counts its arrival at each row. Nobody waits for that. */
 __device__ __forceinline__ void arrive(const kernel_params &p, const schedule_item &item,
                                        const schedule_row *rows) {
-    for (uint32_t r = threadIdx.x; r < item.row_count; r += THREADS)
-        arrive_at(p.arrived + rows[r].unit + item.kv_head);
+    if (item.partial != SCHEDULE_NONE && threadIdx.x < item.row_count)
+        arrive_at(p.arrived + rows[threadIdx.x].unit + item.kv_head);
 }
 
 /* -------------------------------------------------------------------------------- merging ---- */
@@ -380,7 +447,7 @@ __device__ __forceinline__ void arrive(const kernel_params &p, const schedule_it
 /* Eight lanes fold a row: of its partials each has one in eight, of the values of a partial as many. Four
  * rows of a warp are folded together, so that many loads are under way. */
 template <int D> struct merged_row {
-    static constexpr uint32_t LANES = 8, QUADS = D / 4 / LANES, AT_ONCE = 4;
+    static constexpr uint32_t LANES = MERGE_LANES, QUADS = D / 4 / LANES, AT_ONCE = 4;
     float largest, total;
     float4 sum[QUADS]; /* of columns 4 (lane + 8 q) */
 
@@ -457,38 +524,36 @@ template <int D> struct merged_row {
     }
 };
 
-/* Eights that have a row together: as many as there are for all rows. */
-__device__ __forceinline__ uint32_t merge_ways(uint32_t rows, uint32_t eights) {
-    uint32_t ways = 1;
-    while (ways < eights && rows * ways * 2 <= gridDim.x * eights)
-        ways *= 2;
-    return ways;
-}
-
 /* Every row with several partials, when they have arrived: `ways` eights of a CTA have one, each a part of
  * its list. Rows are dealt out evenly, whoever computed them. All CTAs are on the device, so what is waited
  * for comes. The last to have read a unit's counter leaves it zero. */
 template <int D>
 __device__ __forceinline__ void merge_rows(const kernel_params &p, shared_memory<D> &shared) {
-    constexpr uint32_t LANES = merged_row<D>::LANES, QUADS = merged_row<D>::QUADS, EIGHTS = THREADS / LANES;
+    constexpr uint32_t LANES = MERGE_LANES, QUADS = merged_row<D>::QUADS;
     const schedule_header &header = *(const schedule_header *)p.schedule;
-    const uint32_t rows = header.unit_count * p.group, ways = merge_ways(rows, EIGHTS);
-    const uint32_t lane = threadIdx.x % LANES, eight = threadIdx.x / LANES;
-    const uint32_t at_once = EIGHTS / ways, part = eight % ways;
-    for (uint32_t base = blockIdx.x * at_once; base < rows; base += gridDim.x * at_once) {
+    const merge_share share(p);
+    const uint32_t lane = threadIdx.x % LANES, eight = threadIdx.x / LANES, ways = share.ways;
+    const uint32_t part = share.part, first = share.first(0);
+    for (uint32_t base = first; base < share.rows; base += gridDim.x * share.at_once) {
         const uint32_t at = base + eight / ways, unit = at / p.group, head_of_group = at - unit * p.group;
-        const bool valid = at < rows;
-        uint32_t list = 0, count = 0;
-        uint2 target = {};
-        if (valid) {
-            list = __ldg(p.schedule + header.unit_begin + unit);
-            count = __ldg(p.schedule + header.unit_begin + unit + 1) - list;
-            target = __ldg((const uint2 *)(p.schedule + header.unit_rows) + unit);
+        const bool valid = at < share.rows;
+        merge_unit of = {};
+        if (valid && base == first) {
+            of = shared.merges[eight];
+        } else if (valid) {
+            of.begin = __ldg(p.schedule + header.unit_begin + unit);
+            of.end = __ldg(p.schedule + header.unit_begin + unit + 1);
+            uint2 target = __ldg((const uint2 *)(p.schedule + header.unit_rows) + unit);
+            of.row = target.x;
+            of.kv_head = target.y;
         }
-        const uint32_t begin = count * part / ways, end = count * (part + 1) / ways;
-        const uint32_t *partials = p.schedule + header.unit_partials + list;
+        const uint32_t count = of.end - of.begin, begin = share.begin(count), end = share.end(count);
+        const uint32_t *partials = p.schedule + header.unit_partials + of.begin;
         const uint32_t most = __reduce_max_sync(~0u, end - begin);
-        uint32_t mine = begin + lane < end ? __ldg(partials + begin + lane) + head_of_group : 0;
+        uint32_t mine = 0;
+        if (begin + lane < end)
+            mine = head_of_group +
+                   (base == first ? shared.merge_partials[threadIdx.x] : __ldg(partials + begin + lane));
         while (!__all_sync(~0u, !valid || lane != 0 || arrivals(p.arrived + unit) >= count))
             __nanosleep(20);
         __syncwarp(); /* what one lane has acquired the others see */
@@ -524,7 +589,7 @@ __device__ __forceinline__ void merge_rows(const kernel_params &p, shared_memory
         if (!valid || part > 0)
             continue;
         const float factor = inverse(row.total);
-        const size_t to = out_index(p, target.x, target.y * p.group + head_of_group, D) + lane * 4;
+        const size_t to = out_index(p, of.row, of.kv_head * p.group + head_of_group, D) + lane * 4;
 #pragma unroll
         for (uint32_t q = 0; q < QUADS; q++)
             write_four(p, to + q * 4 * LANES,
@@ -710,8 +775,11 @@ __device__ __forceinline__ void run_item(const kernel_params &p, shared_memory<D
             for (int step = 0; step < KEYS; step += STEP)
                 attend_keys(step);
         }
-        if (block == key_begin / BLOCK_KEYS * BLOCK_KEYS)
+        if (block == key_begin / BLOCK_KEYS * BLOCK_KEYS) {
+            if (index > 0) /* what it wrote is long under way: little is waited for */
+                arrive(p, shared.items[(index - 1) % ITEMS_HELD], shared.rows[(index - 1) & 1]);
             fetch_next<D>(p, shared, first_item, index, count);
+        }
         pipe.advance(p, shared);
         block += BLOCK_KEYS;
         if (block >= key_end)
@@ -791,6 +859,7 @@ __global__ void __launch_bounds__(THREADS, 2) attend(const __grid_constant__ ker
     }
     __syncthreads();
     pipeline<D> pipe;
+    fetch_merges<D>(p, shared);
     if (count > 0) {
         const schedule_item &item = shared.items[0];
         fetch_queries<D>(p, shared, item);
@@ -831,13 +900,18 @@ __global__ void __launch_bounds__(THREADS, 2) attend(const __grid_constant__ ker
         else
             run_item<D, 2, 4, 1>(p, shared, pipe, first, i, count);
         STAMP(p, first + i, 5);
-        __syncthreads();
-        if (item.partial != SCHEDULE_NONE)
-            arrive(p, item, rows);
         blocks = (item.key_end - 1) / BLOCK_KEYS - item.key_begin / BLOCK_KEYS + 1;
         STAMP(p, first + i, 6);
     }
-    copy_wait<0>();
+    __syncthreads();
+    if (count > 0)
+        arrive(p, shared.items[(count - 1) % ITEMS_HELD], shared.rows[(count - 1) & 1]);
+    copy_wait_all();
+    __syncthreads();
+    if (count == 0) {
+        fetch_merge_partials<D>(p, shared);
+        copy_wait_all();
+    }
     for (uint32_t z = blockIdx.x; z < header.zero_row_count; z += gridDim.x) {
         uint32_t row = __ldg(p.schedule + header.zero_rows + z);
         for (uint32_t i = threadIdx.x; i < p.heads * D / 4; i += THREADS)

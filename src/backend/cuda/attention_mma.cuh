@@ -14,6 +14,14 @@ static __device__ __forceinline__ void copy_async(uint32_t to, const void *from)
     asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(to), "l"(from));
 }
 
+template <int bytes> static __device__ __forceinline__ void copy_async_small(uint32_t to, const void *from) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(from), "n"(bytes));
+}
+
+static __device__ __forceinline__ void copy_wait_all(void) {
+    asm volatile("cp.async.wait_all;" ::: "memory");
+}
+
 /* Not put off until it is needed, as compilers do with what is only read. */
 static __device__ __forceinline__ float4 load_now(const float *from) {
     float4 to;

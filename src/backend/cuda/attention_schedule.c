@@ -14,35 +14,18 @@
 #include "base/mem.h"
 
 #define NONE           SCHEDULE_NONE
-#define EXCESS_ALLOWED 0.5 /* us that the last worker may have beyond the others */
+#define EXCESS_ALLOWED 0.02 /* of a share that the last worker may have beyond the others */
 #define ROUNDS_MAX     16
-#define CUT_SHARE      0.7 /* of the cuts between workers that go through a tile */
 
 /* Measured on an H100, us: a block of 64 keys of a tile where one CTA is alone with it; what an item takes
  * beside its blocks; a block's share of the memory's bandwidth for all workers together. */
-static double shape_block_us[] = {0.95, 1.1, 1.6, 3.7};
-static double shape_item_us[] = {3.0, 4.0, 5.0, 9.0};
+static const double shape_block_us[] = {1.4, 1.5, 1.9, 3.4};
+static const double shape_item_us[] = {2.5, 3.5, 4.5, 9.0};
 #define MEMORY_BLOCK_US 0.0112
+#define AGAIN_SHARE     0.3 /* of it, where another tile reads the block too */
 static const uint32_t shape_rows[] = {16, 32, 64, 128};
 /* The least blocks of a piece of a tile that is cut. */
-static uint32_t shape_piece_blocks[] = {1, 1, 1, 2};
-
-#ifdef SCHEDULE_TUNE
-#include <stdlib.h>
-static void tune(void) {
-    for (int i = 0; i < 4; i++) {
-        const char *const blocks[] = {"B16", "B32", "B64", "B128"}, *const items[] = {"I16", "I32", "I64",
-                                                                                      "I128"};
-        const char *const pieces[] = {"P16", "P32", "P64", "P128"};
-        if (getenv(blocks[i]))
-            shape_block_us[i] = atof(getenv(blocks[i]));
-        if (getenv(items[i]))
-            shape_item_us[i] = atof(getenv(items[i]));
-        if (getenv(pieces[i]))
-            shape_piece_blocks[i] = (uint32_t)atoi(getenv(pieces[i]));
-    }
-}
-#endif
+static const uint32_t shape_piece_blocks[] = {1, 1, 1, 2};
 
 /* A growing array of items of one size. */
 typedef struct table {
@@ -342,17 +325,21 @@ static uint32_t tile_blocks(const tile *of) {
     return (of->key_end - 1) / SCHEDULE_BLOCK_KEYS - of->key_begin / SCHEDULE_BLOCK_KEYS + 1;
 }
 
-/* What a block takes: the tensor cores' time, or where memory takes longer, the light shapes' share of
- * memory's time, which heavy ones do not wait for. */
+/* What a block takes: the tensor cores' time, or where memory takes longer in all, the light shapes' share of
+ * memory's time, which heavy ones do not wait for. The blocks of a stream's tiles but the first lie in L2. */
 static void find_costs(attention_schedule *schedule) {
     const tile *tiles = schedule->tiles.memory;
-    double blocks[SHAPES] = {0}, all = 0.0, light_us = MEMORY_BLOCK_US * schedule->options.workers;
-    for (uint32_t t = 0; t < schedule->tiles.count; t++)
+    double blocks[SHAPES] = {0}, items_us = 0.0, memory_us = 0.0;
+    for (uint32_t t = 0; t < schedule->tiles.count; t++) {
+        bool again = t > 0 && tiles[t].stream == tiles[t - 1].stream;
         blocks[tiles[t].shape] += tile_blocks(&tiles[t]);
-    for (int shape = 0; shape < SHAPES; shape++)
-        all += blocks[shape];
+        items_us += shape_item_us[tiles[t].shape];
+        memory_us += tile_blocks(&tiles[t]) * (again ? AGAIN_SHARE : 1.0) * MEMORY_BLOCK_US *
+                     schedule->options.workers;
+    }
+    double light_us = MEMORY_BLOCK_US * schedule->options.workers;
     for (int round = 0; round < SHAPES; round++) {
-        double left = all * MEMORY_BLOCK_US * schedule->options.workers, light = 0.0;
+        double left = memory_us - items_us, light = 0.0;
         for (int shape = 0; shape < SHAPES; shape++)
             if (shape_block_us[shape] > light_us)
                 left -= blocks[shape] * shape_block_us[shape];
@@ -403,14 +390,12 @@ typedef struct pour {
     uint32_t worker;
     double filled, full, share; /* us of all so far; where this worker's share ends; a worker's */
     double last;                /* us of the last worker, which takes what is left */
-    bool dry;                   /* nothing is added: how far it goes */
 } pour;
 
 static void next_worker(attention_schedule *schedule, pour *at) {
     at->worker++;
     at->full += at->share;
-    if (!at->dry)
-        ((uint32_t *)schedule->work_begin.memory)[at->worker] = (uint32_t)schedule->items.count;
+    ((uint32_t *)schedule->work_begin.memory)[at->worker] = (uint32_t)schedule->items.count;
 }
 
 /* How many of `left` blocks a worker with `room` us for them takes. */
@@ -437,8 +422,7 @@ static cento_status pour_tile(attention_schedule *schedule, pour *at, uint32_t t
             taken = blocks_that_fit(at->full - at->filled - item_us, block_us, taken,
                                     shape_piece_blocks[of->shape]);
         if (taken > 0) {
-            if (!at->dry)
-                TRY(add_item(schedule, tile_index, kv_head, begin, begin + taken, error));
+            TRY(add_item(schedule, tile_index, kv_head, begin, begin + taken, error));
             at->filled += item_us + taken * block_us;
             at->last += last_worker ? item_us + taken * block_us : 0.0;
             begin += taken;
@@ -451,6 +435,7 @@ static cento_status pour_tile(attention_schedule *schedule, pour *at, uint32_t t
 
 /* The largest tiles first: one worker of a multiprocessor then computes while the other reads. */
 static cento_status pour_all(attention_schedule *schedule, pour *at, cento_error *error) {
+    schedule->items.count = schedule->item_tiles.count = 0;
     for (uint32_t shape = SHAPES; shape-- > 0;)
         for (uint32_t t = 0; t < schedule->tiles.count; t++) {
             const tile *of = (const tile *)schedule->tiles.memory + t;
@@ -462,38 +447,39 @@ static cento_status pour_all(attention_schedule *schedule, pour *at, cento_error
     return CENTO_OK;
 }
 
-/* A worker's share: all of the time, the fixed time of the items that cuts between workers add (most of them
- * do), and no less than the largest piece that is not cut. Some rounds find out if that holds all. */
-static double find_share(attention_schedule *schedule, cento_error *error) {
-    double all = 0.0, cuts = 0.0, least = 0.0, workers = schedule->options.workers;
+/* A worker's share: of all of the time and of the fixed time of the items that cuts between workers add, and
+ * no less than the largest piece that is not cut. */
+static double first_share(const attention_schedule *schedule) {
+    double all = 0.0, cuts = 0.0, least = 0.0;
     for (uint32_t t = 0; t < schedule->tiles.count; t++) {
         const tile *of = (const tile *)schedule->tiles.memory + t;
         double item_us = shape_item_us[of->shape], block_us = schedule->block_us[of->shape];
         double piece_us = item_us + shape_piece_blocks[of->shape] * block_us;
         double tile_us = (item_us + tile_blocks(of) * block_us) * schedule->options.kv_heads;
         all += tile_us;
-        cuts += tile_us * item_us * CUT_SHARE;
+        cuts += tile_us * item_us;
         least = piece_us > least ? piece_us : least;
     }
-    double share = all > 0.0 ? all / workers + cuts / all : 0.0;
-    share = share > least ? share : least;
-    for (int round = 0; round < ROUNDS_MAX; round++) {
-        pour at = {.full = share, .share = share, .dry = true};
-        if (pour_all(schedule, &at, error) != CENTO_OK || at.last - share <= EXCESS_ALLOWED)
-            break;
-        share += (at.last - share) / workers > 0.02 * share ? (at.last - share) / workers : 0.02 * share;
-    }
-    return share;
+    double share = all > 0.0 ? all / schedule->options.workers + cuts / all : 0.0;
+    return share > least ? share : least;
 }
 
+/* Where the last worker gets too much, again with larger shares. */
 static cento_status cut_items(attention_schedule *schedule, cento_error *error) {
     uint32_t *begin;
     ADD(begin, work_begin, schedule->options.workers + 1);
     begin[0] = 0;
     find_costs(schedule);
-    pour at = {.share = find_share(schedule, error)};
-    at.full = at.share;
-    return pour_all(schedule, &at, error);
+    double share = first_share(schedule);
+    for (int round = 0; round < ROUNDS_MAX; round++) {
+        pour at = {.full = share, .share = share};
+        TRY(pour_all(schedule, &at, error));
+        if (at.last <= (1.0 + EXCESS_ALLOWED) * share)
+            break;
+        double more = (at.last - share) / schedule->options.workers;
+        share += more > EXCESS_ALLOWED * share ? more : EXCESS_ALLOWED * share;
+    }
+    return CENTO_OK;
 }
 
 /* --------------------------------------------------------------------- 4: merge units ------- */
@@ -644,9 +630,6 @@ cento_status attention_schedule_build(attention_schedule *schedule, const schedu
     tables_of(schedule, tables, &count);
     for (size_t i = 0; i < count; i++)
         tables[i]->count = 0;
-#ifdef SCHEDULE_TUNE
-    tune();
-#endif
     schedule->options = *options;
     schedule->plan = plan;
     schedule->positions = positions;
@@ -655,9 +638,6 @@ cento_status attention_schedule_build(attention_schedule *schedule, const schedu
     TRY(cut_tiles(schedule, error));
     TRY(cut_items(schedule, error));
     TRY(find_units(schedule, error));
-    if (schedule->unit_partials_most > SCHEDULE_UNIT_PARTIALS_MAX)
-        return error_set(error, CENTO_UNSUPPORTED, "a row has %u partial states, at most %d are merged",
-                         schedule->unit_partials_most, SCHEDULE_UNIT_PARTIALS_MAX);
     TRY(write_block(schedule, error));
     *block = schedule->block.memory;
     return CENTO_OK;

@@ -31,9 +31,8 @@ extern "C" {
 
 #include "cascade/cascade_plan.h"
 
-#define SCHEDULE_BLOCK_KEYS        64
-#define SCHEDULE_NONE              UINT32_MAX
-#define SCHEDULE_UNIT_PARTIALS_MAX 1024 /* that the kernel folds; a plan that needs more is UNSUPPORTED */
+#define SCHEDULE_BLOCK_KEYS 64
+#define SCHEDULE_NONE       UINT32_MAX
 
 /* Keys [key_begin, key_end) of a stream: key k is token at = offset + (k - key_begin) of pages
  * page_ids[page_begin + at / page_tokens]. */
