@@ -171,7 +171,7 @@ static void every_row_sees_its_keys_once_and_states_are_listed_once(void **state
     (void)state;
     cento_error error;
     static random_step step;
-    attention_schedule *schedule;
+    attention_schedule *schedule = NULL;
     uint32_t cut = 0, direct = 0;
     ASSERT_OK(attention_schedule_create(&schedule, &error));
     for (uint32_t round = 0; round < ROUNDS; round++) {
@@ -213,7 +213,7 @@ static void absurd_options_are_refused_and_failed_allocations_reported(void **st
     (void)state;
     cento_error error;
     static random_step step;
-    attention_schedule *schedule;
+    attention_schedule *schedule = NULL;
     const uint32_t *block;
     random_state = 7;
     random_step_create(&step, STEP_GROUPS_MAX);

@@ -22,6 +22,7 @@
 static const double shape_block_us[] = {1.4, 1.5, 1.9, 3.4};
 static const double shape_item_us[] = {2.5, 3.5, 4.5, 9.0};
 #define MEMORY_BLOCK_US 0.0112
+#define MERGE_US        5.0
 #define AGAIN_SHARE     0.3 /* of it, where another tile reads the block too */
 static const uint32_t shape_rows[] = {16, 32, 64, 128};
 /* The least blocks of a piece of a tile that is cut. */
@@ -464,6 +465,41 @@ static double first_share(const attention_schedule *schedule) {
     return share > least ? share : least;
 }
 
+/* Tiles uncut, if no worker then takes longer than `limit`: *fits. */
+static cento_status pour_whole(attention_schedule *schedule, double limit, bool *fits, cento_error *error) {
+    pour at = {0};
+    double load = 0.0;
+    schedule->items.count = schedule->item_tiles.count = 0;
+    *fits = true;
+    for (uint32_t shape = SHAPES; shape-- > 0;)
+        for (uint32_t t = 0; t < schedule->tiles.count; t++) {
+            const tile *of = (const tile *)schedule->tiles.memory + t;
+            double tile_us = shape_item_us[of->shape] + tile_blocks(of) * schedule->block_us[of->shape];
+            for (uint32_t head = 0; of->shape == shape && head < schedule->options.kv_heads; head++) {
+                if (load + tile_us > limit && at.worker + 1 < schedule->options.workers) {
+                    next_worker(schedule, &at);
+                    load = 0.0;
+                }
+                load += tile_us;
+                *fits = *fits && load <= limit;
+                if (!*fits)
+                    return CENTO_OK;
+                TRY(add_item(schedule, t, head, 0, tile_blocks(of), error));
+            }
+        }
+    while (at.worker < schedule->options.workers)
+        next_worker(schedule, &at);
+    return CENTO_OK;
+}
+
+/* Rows that see one stream each have nothing to merge as long as tiles are not cut. */
+static bool one_stream_a_row(const attention_schedule *schedule) {
+    uint32_t covered = 0;
+    for (uint32_t f = 0; f < schedule->plan->fold_count; f++)
+        covered += schedule->plan->folds[f].row_count;
+    return schedule->rows.count <= covered;
+}
+
 /* Where the last worker gets too much, again with larger shares. */
 static cento_status cut_items(attention_schedule *schedule, cento_error *error) {
     uint32_t *begin;
@@ -471,7 +507,10 @@ static cento_status cut_items(attention_schedule *schedule, cento_error *error) 
     begin[0] = 0;
     find_costs(schedule);
     double share = first_share(schedule);
-    for (int round = 0; round < ROUNDS_MAX; round++) {
+    bool whole = one_stream_a_row(schedule);
+    if (whole)
+        TRY(pour_whole(schedule, share + MERGE_US, &whole, error));
+    for (int round = 0; round < ROUNDS_MAX && !whole; round++) {
         pour at = {.full = share, .share = share};
         TRY(pour_all(schedule, &at, error));
         if (at.last <= (1.0 + EXCESS_ALLOWED) * share)
