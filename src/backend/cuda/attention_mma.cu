@@ -99,7 +99,8 @@ template <int D> struct shared_memory {
                                            * NONE: nowhere */
     float2 warp_sums[WARPS][16];
     merge_unit merges[MERGES_AT_ONCE]; /* of the rows that this CTA merges first, */
-    uint32_t merge_partials[THREADS];  /* and of each lane's first partial there */
+    uint32_t merge_outs[MERGES_AT_ONCE];
+    uint32_t merge_partials[THREADS]; /* and of each lane's first partial there */
 };
 
 /* ------------------------------------------------------------------------------ loading ------ */
@@ -524,6 +525,30 @@ template <int D> struct merged_row {
     }
 };
 
+/* One value of a row from `ways` states, D values apart. */
+template <int D>
+__device__ __forceinline__ void write_merged(const kernel_params &p, const float2 *sums, const float *states,
+                                             uint32_t ways, uint32_t row, uint32_t column) {
+    float largest = -INFINITY, total = 0.0f, sum = 0.0f;
+    if (row == SCHEDULE_NONE)
+        return;
+#pragma unroll 4
+    for (uint32_t w = 0; w < ways; w++)
+        largest = fmaxf(largest, sums[w].x);
+    largest = largest == -INFINITY ? 0.0f : largest;
+#pragma unroll 4
+    for (uint32_t w = 0; w < ways; w++) {
+        float weight = exp2_fast(sums[w].x - largest);
+        total += weight * sums[w].y;
+        sum += weight * states[w * D];
+    }
+    sum *= inverse(total);
+    if (p.out != nullptr)
+        p.out[(size_t)row * D + column] = sum;
+    if (p.out_bf16 != nullptr)
+        p.out_bf16[(size_t)row * D + column] = __float2bfloat16_rn(sum);
+}
+
 /* Every row with several partials, when they have arrived: `ways` eights of a CTA have one, each a part of
  * its list. Rows are dealt out evenly, whoever computed them. All CTAs are on the device, so what is waited
  * for comes. The last to have read a unit's counter leaves it zero. */
@@ -533,7 +558,7 @@ __device__ __forceinline__ void merge_rows(const kernel_params &p, shared_memory
     const schedule_header &header = *(const schedule_header *)p.schedule;
     const merge_share share(p);
     const uint32_t lane = threadIdx.x % LANES, eight = threadIdx.x / LANES, ways = share.ways;
-    const uint32_t part = share.part, first = share.first(0);
+    const uint32_t first = share.first(0);
     for (uint32_t base = first; base < share.rows; base += gridDim.x * share.at_once) {
         const uint32_t at = base + eight / ways, unit = at / p.group, head_of_group = at - unit * p.group;
         const bool valid = at < share.rows;
@@ -569,24 +594,23 @@ __device__ __forceinline__ void merge_rows(const kernel_params &p, shared_memory
             leave(p.arrived + unit, count + p.group * ways - 1);
         if (ways > 1) {
             float *states = &shared.fold[0][0];
-            if (lane == 0)
-                (&shared.warp_sums[0][0])[eight] = make_float2(row.largest, row.total);
+            float2 *sums = &shared.warp_sums[0][0];
+            if (lane == 0) {
+                sums[eight] = make_float2(row.largest, row.total);
+                shared.merge_outs[eight] =
+                    valid ? of.row * p.heads + of.kv_head * p.group + head_of_group : SCHEDULE_NONE;
+            }
 #pragma unroll
             for (uint32_t q = 0; q < QUADS; q++)
                 *(float4 *)(states + eight * D + (lane + LANES * q) * 4) = row.sum[q];
             __syncthreads();
-            for (uint32_t other = eight + 1; part == 0 && other < eight + ways; other++) {
-                float2 sums = (&shared.warp_sums[0][0])[other];
-                row.grow(sums.x);
-                float weight = row.largest == -INFINITY ? 0.0f : exp2_fast(sums.x - row.largest);
-                row.total += weight * sums.y;
-#pragma unroll
-                for (uint32_t q = 0; q < QUADS; q++)
-                    row.add(weight, q, *(const float4 *)(states + other * D + (lane + LANES * q) * 4));
-            }
+            for (uint32_t i = threadIdx.x; i < share.at_once * D; i += THREADS)
+                write_merged<D>(p, sums + i / D * ways, states + i / D * ways * D + i % D, ways,
+                                shared.merge_outs[i / D * ways], i % D);
             __syncthreads();
+            continue;
         }
-        if (!valid || part > 0)
+        if (!valid)
             continue;
         const float factor = inverse(row.total);
         const size_t to = out_index(p, of.row, of.kv_head * p.group + head_of_group, D) + lane * 4;
