@@ -71,7 +71,7 @@ static void measure(backend *device, float *logits, uint32_t rows, uint32_t voca
     static int32_t tokens[ROWS_MAX];
     static cento_token_logprob logprobs[ROWS_MAX * (1 + SAMPLE_LOGPROBS_MAX)];
     sample_change *changes = malloc((size_t)rows * how->penalties * sizeof *changes + 1);
-    double on_device[CALLS_MAX], for_caller[CALLS_MAX];
+    double on_device[CALLS_MAX] = {0}, for_caller[CALLS_MAX] = {0};
     cudaStream_t stream = ((cuda_backend *)device)->stream;
     cudaEvent_t begin, end;
     cudaEventCreate(&begin);

@@ -19,12 +19,20 @@ static bool show_case(void *user, const char *name, size_t done, size_t total) {
     return true;
 }
 
+static void add_unshared(table *rows, const json_t *one) {
+    if (json_object_get(one, "us_unshared") == NULL) {
+        table_add(rows, "%s", "");
+        table_add(rows, "%s", "");
+        return;
+    }
+    table_add(rows, "%.2f", number(one, "us_unshared"));
+    table_add(rows, "%.2f", number(one, "speedup_vs_unshared"));
+}
+
 static void add_case(table *rows, const json_t *one) {
-    bool unshared = json_object_get(one, "us_unshared") != NULL;
     table_add(rows, "%s", json_string_value(json_object_get(one, "name")));
     table_add(rows, "%.2f", number(one, "us"));
-    table_add(rows, unshared ? "%.2f" : "", number(one, "us_unshared"));
-    table_add(rows, unshared ? "%.2f" : "", number(one, "speedup_vs_unshared"));
+    add_unshared(rows, one);
     table_add(rows, "%.1f", number(one, "unique_bytes") / 1e6);
     table_add(rows, "%.2f", number(one, "floor_us"));
     table_add(rows, "%.0f %%", 100 * number(one, "share_of_copy"));
@@ -38,11 +46,12 @@ static void show_report(const json_t *report) {
                                            "floor", "of copy", "TFLOP/s",  "error"};
     table rows;
     size_t i;
-    json_t *one;
     table_init(&rows, "lrrrrrrrr");
     for (i = 0; i < sizeof headings / sizeof headings[0]; i++)
         table_add(&rows, "%s", headings[i]);
-    json_array_foreach(json_object_get(report, "cases"), i, one) add_case(&rows, one);
+    const json_t *cases = json_object_get(report, "cases");
+    for (i = 0; i < json_array_size(cases); i++)
+        add_case(&rows, json_array_get(cases, i));
     printf("%s, KV in %s; a copy in its memory: %.1f GB/s\n\n",
            json_string_value(json_object_get(report, "device")),
            json_string_value(json_object_get(report, "kv_dtype")), number(report, "copy_gb_s"));

@@ -403,6 +403,7 @@ void sampler_logprobs(const float *logits, uint32_t vocab_size, int32_t chosen, 
     double sum = 0;
     for (uint32_t i = 0; i < vocab_size; i++)
         sum += exp((double)finite_or_none(logits[i]) - (double)logit_max);
+    // cppcheck-suppress invalidFunctionArg // never 0: the largest adds 1
     double log_sum = (double)logit_max + log(sum);
     /* the likeliest, kept sorted: few, so insertion is cheap */
     cento_token_logprob *top = logprobs + 1;
