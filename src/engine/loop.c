@@ -340,13 +340,15 @@ static cento_status sample_on_device(cento_engine *engine, const cascade_step *s
                           .rows = samples->rows,
                           .tokens = samples->tokens,
                           .logprobs = samples->logprobs};
+    size_t changes_max = 0; /* of all that they grow to: no step then reserves more */
     for (uint32_t i = 0; i < step->logit_count; i++) {
         const cento_generation *generation = step->logit_sequences[i]->user;
         batch.change_count += sampler_change_count(&generation->sampler);
+        changes_max += sampler_change_max(&generation->sampler);
     }
-    if (!mem_grow((void **)&samples->changes, &samples->change_capacity, batch.change_count,
+    if (!mem_grow((void **)&samples->changes, &samples->change_capacity, changes_max,
                   sizeof *samples->changes))
-        return error_memory(error, batch.change_count * sizeof *samples->changes);
+        return error_memory(error, changes_max * sizeof *samples->changes);
     sample_change *changes = samples->changes;
     for (uint32_t i = 0; i < step->logit_count; i++) {
         const cento_generation *generation = step->logit_sequences[i]->user;

@@ -220,6 +220,10 @@ uint32_t sampler_change_count(const sampler_state *state) {
     return state->seen_count + state->bias_count;
 }
 
+uint32_t sampler_change_max(const sampler_state *state) {
+    return state->seen_capacity + state->bias_count;
+}
+
 void sampler_drawn(sampler_state *state) {
     if (state->sampling.temperature > 0)
         (void)random_next(state->random);

@@ -74,6 +74,8 @@ void sampler_accept(sampler_state *state, int32_t token);
 /* What a backend needs to draw the next token, in place of sampler_next. changes: (sampler_change_count),
  * written. Once it is drawn, sampler_drawn: the random number is used up. */
 uint32_t sampler_change_count(const sampler_state *state);
+/* What that may grow to until the request ends. */
+uint32_t sampler_change_max(const sampler_state *state);
 void sampler_drawn(sampler_state *state);
 void sampler_describe(const sampler_state *state, uint32_t logprobs, sample_row *row, sample_change *changes);
 /* What sampler_next says if there is nothing to draw. */
