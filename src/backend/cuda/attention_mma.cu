@@ -440,7 +440,7 @@ __device__ __forceinline__ void write_folded(const kernel_params &p, shared_memo
 __device__ __forceinline__ void arrive(const kernel_params &p, const schedule_item &item,
                                        const schedule_row *rows) {
     if (item.partial != SCHEDULE_NONE && threadIdx.x < item.row_count)
-        arrive_at(p.arrived + rows[threadIdx.x].unit + item.kv_head);
+        arrive_at(p.arrived + (rows[threadIdx.x].unit + item.kv_head));
 }
 
 /* -------------------------------------------------------------------------------- merging ---- */

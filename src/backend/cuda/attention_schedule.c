@@ -19,14 +19,16 @@
 
 /* Measured on an H100, us: a block of 64 keys of a tile where one CTA is alone with it; what an item takes
  * beside its blocks; a block's share of the memory's bandwidth for all workers together. */
-static const double shape_block_us[] = {1.4, 1.5, 1.9, 3.4};
-static const double shape_item_us[] = {2.5, 3.5, 4.5, 9.0};
+static const schedule_costs default_costs = {
+    /* attention_mma's */
+    .block_us = {1.4, 1.5, 1.9, 3.4},
+    .item_us = {2.5, 3.5, 4.5, 9.0},
+    .piece_blocks = {1, 1, 1, 2},
+};
 #define MEMORY_BLOCK_US 0.0112
 #define MERGE_US        5.0
 #define AGAIN_SHARE     0.3 /* of it, where another tile reads the block too */
 static const uint32_t shape_rows[] = {16, 32, 64, 128};
-/* The least blocks of a piece of a tile that is cut. */
-static const uint32_t shape_piece_blocks[] = {1, 1, 1, 2};
 
 /* A growing array of items of one size. */
 typedef struct table {
@@ -48,7 +50,7 @@ typedef struct tile {
     uint32_t key_begin, key_end; /* seen by any of its rows */
     uint32_t full_begin, full_end;
     uint32_t shape;
-    bool merged;
+    uint32_t merged_begin, merged_end; /* KV heads in which its rows are merged */
 } tile;
 
 /* Tasks of the same views that follow each other. */
@@ -66,6 +68,7 @@ struct attention_schedule {
     const cascade_plan *plan;
     const uint32_t *positions;
     uint32_t unit_count, partial_count, unit_partials_most;
+    const schedule_costs *costs;
     double block_us[SHAPES]; /* of a shape in this step */
 };
 
@@ -334,7 +337,7 @@ static void find_costs(attention_schedule *schedule) {
     for (uint32_t t = 0; t < schedule->tiles.count; t++) {
         bool again = t > 0 && tiles[t].stream == tiles[t - 1].stream;
         blocks[tiles[t].shape] += tile_blocks(&tiles[t]);
-        items_us += shape_item_us[tiles[t].shape];
+        items_us += schedule->costs->item_us[tiles[t].shape];
         memory_us += tile_blocks(&tiles[t]) * (again ? AGAIN_SHARE : 1.0) * MEMORY_BLOCK_US *
                      schedule->options.workers;
     }
@@ -342,14 +345,15 @@ static void find_costs(attention_schedule *schedule) {
     for (int round = 0; round < SHAPES; round++) {
         double left = memory_us - items_us, light = 0.0;
         for (int shape = 0; shape < SHAPES; shape++)
-            if (shape_block_us[shape] > light_us)
-                left -= blocks[shape] * shape_block_us[shape];
+            if (schedule->costs->block_us[shape] > light_us)
+                left -= blocks[shape] * schedule->costs->block_us[shape];
             else
                 light += blocks[shape];
         light_us = light > 0 ? left / light : light_us;
     }
     for (int shape = 0; shape < SHAPES; shape++)
-        schedule->block_us[shape] = shape_block_us[shape] > light_us ? shape_block_us[shape] : light_us;
+        schedule->block_us[shape] =
+            schedule->costs->block_us[shape] > light_us ? schedule->costs->block_us[shape] : light_us;
 }
 
 static cento_status add_item(attention_schedule *schedule, uint32_t tile_index, uint32_t kv_head,
@@ -415,13 +419,13 @@ static cento_status pour_tile(attention_schedule *schedule, pour *at, uint32_t t
                               cento_error *error) {
     const tile *of = (const tile *)schedule->tiles.memory + tile_index;
     uint32_t blocks = tile_blocks(of), begin = 0;
-    double item_us = shape_item_us[of->shape], block_us = schedule->block_us[of->shape];
+    double item_us = schedule->costs->item_us[of->shape], block_us = schedule->block_us[of->shape];
     while (begin < blocks) {
         uint32_t taken = blocks - begin;
         bool last_worker = at->worker + 1 == schedule->options.workers;
         if (!last_worker)
             taken = blocks_that_fit(at->full - at->filled - item_us, block_us, taken,
-                                    shape_piece_blocks[of->shape]);
+                                    schedule->costs->piece_blocks[of->shape]);
         if (taken > 0) {
             TRY(add_item(schedule, tile_index, kv_head, begin, begin + taken, error));
             at->filled += item_us + taken * block_us;
@@ -437,12 +441,25 @@ static cento_status pour_tile(attention_schedule *schedule, pour *at, uint32_t t
 /* The largest tiles first: one worker of a multiprocessor then computes while the other reads. */
 static cento_status pour_all(attention_schedule *schedule, pour *at, cento_error *error) {
     schedule->items.count = schedule->item_tiles.count = 0;
-    for (uint32_t shape = SHAPES; shape-- > 0;)
-        for (uint32_t t = 0; t < schedule->tiles.count; t++) {
-            const tile *of = (const tile *)schedule->tiles.memory + t;
-            for (uint32_t head = 0; of->shape == shape && head < schedule->options.kv_heads; head++)
-                TRY(pour_tile(schedule, at, t, head, error));
+    for (uint32_t shape = SHAPES; shape-- > 0;) {
+        const tile *tiles = schedule->tiles.memory;
+        int64_t front = 0, back = (int64_t)schedule->tiles.count - 1;
+        for (;; front++) {
+            while (front <= back && tiles[front].shape != shape)
+                front++;
+            while (shape == SCHEDULE_ROWS_128 && front < back && tiles[back].shape != shape)
+                back--;
+            if (front > back)
+                break;
+            bool pair = shape == SCHEDULE_ROWS_128 && front < back;
+            for (uint32_t head = 0; head < schedule->options.kv_heads; head++) {
+                TRY(pour_tile(schedule, at, (uint32_t)front, head, error));
+                if (pair)
+                    TRY(pour_tile(schedule, at, (uint32_t)back, head, error));
+            }
+            back -= pair;
         }
+    }
     while (at->worker < schedule->options.workers)
         next_worker(schedule, at);
     return CENTO_OK;
@@ -454,8 +471,8 @@ static double first_share(const attention_schedule *schedule) {
     double all = 0.0, cuts = 0.0, least = 0.0;
     for (uint32_t t = 0; t < schedule->tiles.count; t++) {
         const tile *of = (const tile *)schedule->tiles.memory + t;
-        double item_us = shape_item_us[of->shape], block_us = schedule->block_us[of->shape];
-        double piece_us = item_us + shape_piece_blocks[of->shape] * block_us;
+        double item_us = schedule->costs->item_us[of->shape], block_us = schedule->block_us[of->shape];
+        double piece_us = item_us + schedule->costs->piece_blocks[of->shape] * block_us;
         double tile_us = (item_us + tile_blocks(of) * block_us) * schedule->options.kv_heads;
         all += tile_us;
         cuts += tile_us * item_us;
@@ -474,7 +491,7 @@ static cento_status pour_whole(attention_schedule *schedule, double limit, bool 
     for (uint32_t shape = SHAPES; shape-- > 0;)
         for (uint32_t t = 0; t < schedule->tiles.count; t++) {
             const tile *of = (const tile *)schedule->tiles.memory + t;
-            double tile_us = shape_item_us[of->shape] + tile_blocks(of) * schedule->block_us[of->shape];
+            double tile_us = schedule->costs->item_us[of->shape] + tile_blocks(of) * schedule->block_us[of->shape];
             for (uint32_t head = 0; of->shape == shape && head < schedule->options.kv_heads; head++) {
                 if (load + tile_us > limit && at.worker + 1 < schedule->options.workers) {
                     next_worker(schedule, &at);
@@ -545,34 +562,41 @@ static cento_status find_units(attention_schedule *schedule, cento_error *error)
             for (uint32_t head = 0; head < heads; head++)
                 of_row[head] += pieces[t * heads + head];
         }
-    /* all rows of a tile are merged if one is: then a row that is not has one item for each head */
+    /* All rows of a tile are merged in a head if one is, and in the heads between two such. A row of several
+     * tiles is merged in all heads: so a row's heads are those of any of its tiles. */
     for (uint32_t t = 0; t < schedule->tiles.count; t++) {
-        for (uint32_t r = 0; r < tiles[t].row_count && !tiles[t].merged; r++)
+        tile *of = &tiles[t];
+        of->merged_begin = heads;
+        for (uint32_t r = 0; r < of->row_count; r++)
             for (uint32_t head = 0; head < heads; head++)
-                tiles[t].merged |= counts[(size_t)rows[tiles[t].row_begin + r].row * heads + head] > 1;
-        for (uint32_t r = 0; r < tiles[t].row_count && tiles[t].merged; r++) {
-            schedule_row *row = &rows[tiles[t].row_begin + r];
+                if (counts[(size_t)rows[of->row_begin + r].row * heads + head] > 1) {
+                    of->merged_begin = head < of->merged_begin ? head : of->merged_begin;
+                    of->merged_end = head >= of->merged_end ? head + 1 : of->merged_end;
+                }
+        for (uint32_t r = 0; r < of->row_count && of->merged_begin < of->merged_end; r++) {
+            schedule_row *row = &rows[of->row_begin + r];
             if (units[row->row] == NONE) {
                 units[row->row] = schedule->unit_count;
-                schedule->unit_count += heads;
+                schedule->unit_count += of->merged_end - of->merged_begin;
             }
-            row->unit = units[row->row];
+            row->unit = units[row->row] - of->merged_begin;
         }
     }
     ADD(begin, unit_begin, schedule->unit_count + 1);
     ADD(unit_rows, unit_rows, 2 * (size_t)schedule->unit_count);
+    for (uint32_t t = 0; t < schedule->tiles.count; t++)
+        for (uint32_t r = 0; r < tiles[t].row_count; r++)
+            for (uint32_t head = tiles[t].merged_begin; head < tiles[t].merged_end; head++) {
+                const schedule_row *row = &rows[tiles[t].row_begin + r];
+                begin[row->unit + head] = counts[(size_t)row->row * heads + head]; /* counts first */
+                unit_rows[2 * (row->unit + head)] = row->row;
+                unit_rows[2 * (row->unit + head) + 1] = head;
+            }
     uint32_t total = 0;
     for (uint32_t row = 0; row < row_count; row++) {
         uint32_t seen = 0;
-        for (uint32_t head = 0; head < heads; head++) {
+        for (uint32_t head = 0; head < heads; head++)
             seen += counts[(size_t)row * heads + head];
-            if (units[row] == NONE)
-                continue;
-            uint32_t unit = units[row] + head; /* numbered in another order than rows: counts first */
-            begin[unit] = counts[(size_t)row * heads + head];
-            unit_rows[2 * unit] = row;
-            unit_rows[2 * unit + 1] = head;
-        }
         if (seen == 0) {
             uint32_t *zero;
             ADD(zero, zero_rows, 1);
@@ -592,7 +616,8 @@ static cento_status find_units(attention_schedule *schedule, cento_error *error)
     memcpy(next, begin, schedule->unit_count * sizeof *next);
     for (size_t i = 0; i < schedule->items.count; i++) {
         schedule_item *item = &items[i];
-        if (!tiles[item_tiles[i]].merged)
+        const tile *of = &tiles[item_tiles[i]];
+        if (item->kv_head < of->merged_begin || item->kv_head >= of->merged_end)
             continue;
         item->partial = schedule->partial_count;
         const schedule_row *row = &rows[item->row_begin];
@@ -670,6 +695,7 @@ cento_status attention_schedule_build(attention_schedule *schedule, const schedu
     for (size_t i = 0; i < count; i++)
         tables[i]->count = 0;
     schedule->options = *options;
+    schedule->costs = options->costs == NULL ? &default_costs : options->costs;
     schedule->plan = plan;
     schedule->positions = positions;
     schedule->unit_count = schedule->partial_count = schedule->unit_partials_most = 0;

@@ -46,7 +46,7 @@ typedef struct schedule_row {
     uint32_t row;
     int32_t rotation;
     int32_t seen_end; /* sees keys [max(0, seen_end - window), seen_end) of the stream */
-    uint32_t unit;    /* merge unit of KV head 0, the others follow; SCHEDULE_NONE: its only partial */
+    uint32_t unit;    /* + KV head, mod 2^32: its merge unit in that head, if it has one */
 } schedule_row;
 
 typedef enum schedule_shape {
@@ -90,10 +90,18 @@ typedef struct schedule_header {
     uint32_t partial_out; /* where outputs begin in the workspace, in floats; maxima and totals from 0 */
 } schedule_header;
 
+/* What a kernel takes on its own for each shape, in us: a block of SCHEDULE_BLOCK_KEYS keys, and an item
+ * beside its blocks; and the least blocks of a piece of a tile that is cut. */
+typedef struct schedule_costs {
+    double block_us[4], item_us[4];
+    uint32_t piece_blocks[4];
+} schedule_costs;
+
 typedef struct schedule_options {
     uint32_t workers;
     uint32_t kv_heads, heads_per_kv; /* heads_per_kv at most 128 */
     uint32_t window;                 /* the layer's; the plan's is the same or none */
+    const schedule_costs *costs;     /* of the kernel; NULL: attention_mma's */
 } schedule_options;
 
 typedef struct attention_schedule attention_schedule;
