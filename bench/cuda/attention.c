@@ -12,7 +12,7 @@
  *
  * Built with DEFINES=-DATTENTION_STAMPS, `speed` says where a launch's time goes instead.
  *
- * Build: bench/cuda/build.sh
+ * A last argument `sm90` takes attention_sm90 instead of attention_mma. Build: bench/cuda/build.sh
  */
 #include <cuda_runtime_api.h>
 #include <math.h>
@@ -22,6 +22,7 @@
 #include <time.h>
 
 #include "backend/cuda/attention_mma.h"
+#include "backend/cuda/attention_sm90.h"
 #include "cascade/cascade_plan.h"
 #include "fill.h"
 #include "random_step.h"
@@ -45,6 +46,17 @@
         }                                                                                                    \
     } while (0)
 
+typedef struct kernel_choice {
+    const char *name;
+    uint32_t (*workers)(uint32_t head_dim, uint32_t multiprocessors);
+    cudaError_t (*run)(const attention_mma_call *call);
+    const schedule_costs *costs;
+} kernel_choice;
+
+static const kernel_choice kernels[] = {
+    {"mma", attention_mma_workers, attention_mma_run, NULL},
+    {"sm90", attention_sm90_workers, attention_sm90_run, &attention_sm90_costs}};
+static const kernel_choice *kernel = &kernels[0];
 static uint32_t multiprocessors;
 static double copy_gb_s;
 static bool schedules_only; /* no device */
@@ -102,7 +114,8 @@ static void *device_copy(const void *from, size_t bytes) {
 }
 
 static uint32_t worker_count(uint32_t head_dim) {
-    return schedules_only ? 2 * multiprocessors : attention_mma_workers(head_dim, multiprocessors);
+    return schedules_only ? (kernel == kernels ? 2 : 1) * multiprocessors
+                          : kernel->workers(head_dim, multiprocessors);
 }
 
 static void step_plan(step *of) {
@@ -119,7 +132,7 @@ static void step_plan(step *of) {
     OK(cascade_plan_build(of->plan, &of->input, error));
     OK(cascade_plan_check(of->plan, &of->input, error));
     const schedule_options wanted = {worker_count(of->shape.head_dim), of->shape.kv_heads,
-                                     of->input.heads_per_kv, of->shape.window};
+                                     of->input.heads_per_kv, of->shape.window, kernel->costs};
     OK(attention_schedule_create(&of->schedule, error));
     OK(attention_schedule_build(of->schedule, &wanted, of->plan, of->input.positions, &of->block, error));
     double begin = seconds();
@@ -257,8 +270,9 @@ static double error_of(const step *of, const row_group *group, uint32_t row, uin
 /* --------------------------------------------------------------------------------- check ---- */
 
 static void shape_random(step *of, uint32_t index) {
-    static const uint32_t heads[][2] = {{32, 8}, {64, 8}, {8, 1}, {32, 32}, {4, 4}, {14, 2}, {16, 1}};
-    const uint32_t *pair = heads[random_below(7)];
+    static const uint32_t heads[][2] = {{32, 8}, {64, 8}, {8, 1},  {32, 32}, {4, 4},
+                                        {14, 2}, {16, 1}, {12, 4}, {1, 1},   {8, 2}};
+    const uint32_t *pair = heads[random_below(10)];
     uint32_t dim = index % 2 ? 64 : 128;
     of->shape = (attention_shape){.heads = pair[0], .kv_heads = pair[1], .head_dim = dim};
     of->shape.scale = 1.0f / sqrtf((float)dim);
@@ -281,7 +295,7 @@ static double check_step(step *of, uint32_t index) {
         CUDA(cudaMemset(of->out_bf16, 0xFF, count * 2));
         CUDA(cudaMemset(of->workspace, 0xFF,
                         schedule_workspace_bytes(schedule_header_of(of->block), of->shape.head_dim)));
-        CUDA(attention_mma_run(&of->call));
+        CUDA(kernel->run(&of->call));
         CUDA(cudaDeviceSynchronize());
         CUDA(cudaMemcpy(run == 0 ? out : again, of->out, count * sizeof *out, cudaMemcpyDeviceToHost));
         if (run > 0 && memcmp(out, again, count * sizeof *out) != 0) {
@@ -382,14 +396,14 @@ static double time_us(step *of, uint32_t launches) {
     CUDA(cudaStreamCreate(&stream));
     CUDA(cudaEventCreate(&begin));
     CUDA(cudaEventCreate(&end));
-    CUDA(attention_mma_run(&of->call)); /* attributes are set outside of the capture */
+    CUDA(kernel->run(&of->call)); /* attributes are set outside of the capture */
     CUDA(cudaDeviceSynchronize());
     CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
     for (uint32_t i = 0; i < launches; i++) {
         attention_mma_call call = of->call;
         call.kv = of->kv + i % of->layers * of->layer_bytes;
         call.stream = stream;
-        CUDA(attention_mma_run(&call));
+        CUDA(kernel->run(&call));
     }
     CUDA(cudaStreamEndCapture(stream, &graph));
     CUDA(cudaGraphInstantiate(&replay, graph, 0));
@@ -417,7 +431,7 @@ static double case_error(step *of) {
     size_t count = of->input.row_count * out_width(of);
     float *out = calloc(count, sizeof *out);
     CUDA(cudaMemset(of->out, 0xFF, count * sizeof *out));
-    CUDA(attention_mma_run(&of->call));
+    CUDA(kernel->run(&of->call));
     CUDA(cudaDeviceSynchronize());
     CUDA(cudaMemcpy(out, of->out, count * sizeof *out, cudaMemcpyDeviceToHost));
     double worst = 0.0;
@@ -500,7 +514,7 @@ static void trace(step *of) {
     for (uint32_t i = 0; i < 6; i++) {
         attention_mma_call call = of->call;
         call.kv = of->kv + i % of->layers * of->layer_bytes;
-        CUDA(attention_mma_run(&call));
+        CUDA(kernel->run(&call));
     }
     CUDA(cudaDeviceSynchronize());
     CUDA(cudaMemcpy(stamps, attention_mma_stamps, count * sizeof *stamps, cudaMemcpyDeviceToHost));
@@ -710,6 +724,12 @@ static void speed(const char *only) {
 }
 
 int main(int argc, char **argv) {
+    for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++)
+        if (argc > 2 && strcmp(argv[argc - 1], kernels[i].name) == 0) {
+            kernel = &kernels[i];
+            argc--;
+            break;
+        }
     if (argc > 1 && strcmp(argv[1], "schedule") == 0) {
         multiprocessors = 132;
         schedules_only = true;
