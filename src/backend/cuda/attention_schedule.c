@@ -491,7 +491,8 @@ static cento_status pour_whole(attention_schedule *schedule, double limit, bool 
     for (uint32_t shape = SHAPES; shape-- > 0;)
         for (uint32_t t = 0; t < schedule->tiles.count; t++) {
             const tile *of = (const tile *)schedule->tiles.memory + t;
-            double tile_us = schedule->costs->item_us[of->shape] + tile_blocks(of) * schedule->block_us[of->shape];
+            double tile_us =
+                schedule->costs->item_us[of->shape] + tile_blocks(of) * schedule->block_us[of->shape];
             for (uint32_t head = 0; of->shape == shape && head < schedule->options.kv_heads; head++) {
                 if (load + tile_us > limit && at.worker + 1 < schedule->options.workers) {
                     next_worker(schedule, &at);

@@ -84,9 +84,10 @@ typedef struct cuda_sampling {
 /* A plan's schedule (attention_schedule.h) for rows at these positions, a window and heads, on the device. */
 typedef struct schedule_upload {
     uint64_t build_id; /* 0: none */
-    uint32_t window, kv_heads, heads_per_kv;
+    uint32_t window, kv_heads, heads_per_kv, head_dim;
     uint64_t used;  /* the larger, the later */
-    bool too_large; /* for the kernel that takes schedules */
+    bool too_large; /* for the kernels that take schedules */
+    bool sm90;      /* for attention_sm90, not attention_mma */
     schedule_header header;
     device_buffer block;
     uint32_t *positions; /* (positions_capacity) host */
@@ -96,6 +97,7 @@ typedef struct schedule_upload {
 typedef struct schedule_store {
     attention_schedule *builder;        /* made when first needed */
     uint32_t workers, workers_head_dim; /* the kernel's, for heads of this size */
+    bool workers_sm90;
     schedule_upload schedules[PLANS_HELD];
     uint64_t clock;
 } schedule_store;

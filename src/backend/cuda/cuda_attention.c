@@ -1,13 +1,13 @@
 /*
  * Attention of a step: which kernel, what it needs on the device, and its launch for each layer.
  *
- * attention_mma takes bf16 products over bf16 pages. It cuts the keys of a row where the work is even, so a
- * row's last bits depend on the batch; `deterministic` therefore keeps to the simple kernel. FlashInfer's
- * kernels take everything, or refuse, where they were chosen.
+ * attention_sm90, and where it does not run attention_mma, take bf16 products over bf16 pages. The keys of a
+ * row are cut where the work is even, so a row's last bits depend on the batch; `deterministic` therefore
+ * keeps to the simple kernel. FlashInfer's kernels take everything, or refuse, where they were chosen.
  */
 #include <string.h>
 
-#include "attention_mma.h"
+#include "attention_sm90.h"
 #include "backend/backend_check.h"
 #include "cuda.h"
 #ifdef CENTO_FLASHINFER
@@ -89,7 +89,7 @@ static cento_status launch_schedule(cuda_backend *self, const cuda_attention_wor
         .workers = work->schedule->header.workers,
         .stream = self->stream,
     };
-    CUDA_TRY(attention_mma_run(&call), error);
+    CUDA_TRY(work->schedule->sm90 ? attention_sm90_run(&call) : attention_mma_run(&call), error);
     return CENTO_OK;
 }
 

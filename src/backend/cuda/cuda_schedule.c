@@ -5,7 +5,7 @@
  */
 #include <string.h>
 
-#include "attention_mma.h"
+#include "attention_sm90.h"
 #include "base/mem.h"
 #include "cuda.h"
 
@@ -20,11 +20,14 @@ static cento_status reserve_counters(cuda_backend *self, uint32_t count, cento_e
     return CENTO_OK;
 }
 
-static uint32_t workers_for(cuda_backend *self, uint32_t head_dim) {
+static uint32_t workers_for(cuda_backend *self, uint32_t head_dim, bool sm90) {
     schedule_store *store = &self->schedules;
-    if (store->workers_head_dim != head_dim) {
-        store->workers = attention_mma_workers(head_dim, (uint32_t)self->multiprocessors);
+    if (store->workers_head_dim != head_dim || store->workers_sm90 != sm90) {
+        uint32_t multiprocessors = (uint32_t)self->multiprocessors;
+        store->workers = sm90 ? attention_sm90_workers(head_dim, multiprocessors)
+                              : attention_mma_workers(head_dim, multiprocessors);
         store->workers_head_dim = head_dim;
+        store->workers_sm90 = sm90;
     }
     return store->workers;
 }
@@ -32,11 +35,13 @@ static uint32_t workers_for(cuda_backend *self, uint32_t head_dim) {
 static cento_status upload(cuda_backend *self, const attention_shape *shape, const cascade_plan *plan,
                            const uint32_t *positions, schedule_upload *held, cento_error *error) {
     schedule_store *store = &self->schedules;
+    held->sm90 = attention_sm90_takes(shape, plan->options.page_tokens, self->major, self->minor);
     const schedule_options options = {
-        .workers = workers_for(self, shape->head_dim),
+        .workers = workers_for(self, shape->head_dim, held->sm90),
         .kv_heads = shape->kv_heads,
         .heads_per_kv = shape->heads / shape->kv_heads,
         .window = shape->window,
+        .costs = held->sm90 ? &attention_sm90_costs : NULL,
     };
     const uint32_t *block = NULL;
     held->too_large = options.workers == 0;
@@ -74,6 +79,7 @@ static bool holds(const schedule_upload *held, const attention_shape *shape, con
                   const uint32_t *positions) {
     return held->build_id != 0 && held->build_id == plan->build_id && held->window == shape->window &&
            held->kv_heads == shape->kv_heads && held->heads_per_kv == shape->heads / shape->kv_heads &&
+           held->head_dim == shape->head_dim &&
            memcmp(held->positions, positions, plan->row_count * sizeof *positions) == 0;
 }
 
@@ -101,6 +107,7 @@ cento_status cuda_schedule_get(cuda_backend *self, const attention_shape *shape,
     chosen->window = shape->window;
     chosen->kv_heads = shape->kv_heads;
     chosen->heads_per_kv = shape->heads / shape->kv_heads;
+    chosen->head_dim = shape->head_dim;
     chosen->used = ++store->clock;
     *result = chosen;
     return CENTO_OK;
