@@ -482,26 +482,41 @@ static double first_share(const attention_schedule *schedule) {
     return share > least ? share : least;
 }
 
-/* Tiles uncut, if no worker then takes longer than `limit`: *fits. */
-static cento_status pour_whole(attention_schedule *schedule, double limit, bool *fits, cento_error *error) {
-    pour at = {0};
+/* The next tile, uncut, in one head. True if it is the next worker's, who then begins with it. */
+static bool load_whole(const attention_schedule *schedule, const tile *of, double limit, uint32_t worker,
+                       double *load) {
+    double tile_us = schedule->costs->item_us[of->shape] + tile_blocks(of) * schedule->block_us[of->shape];
+    bool next = *load + tile_us > limit && worker + 1 < schedule->options.workers;
+    *load = next ? tile_us : *load + tile_us;
+    return next;
+}
+
+/* No worker takes longer than `limit` with tiles uncut. */
+static bool fits_whole(const attention_schedule *schedule, double limit) {
+    uint32_t worker = 0;
     double load = 0.0;
-    schedule->items.count = schedule->item_tiles.count = 0;
-    *fits = true;
     for (uint32_t shape = SHAPES; shape-- > 0;)
         for (uint32_t t = 0; t < schedule->tiles.count; t++) {
             const tile *of = (const tile *)schedule->tiles.memory + t;
-            double tile_us =
-                schedule->costs->item_us[of->shape] + tile_blocks(of) * schedule->block_us[of->shape];
             for (uint32_t head = 0; of->shape == shape && head < schedule->options.kv_heads; head++) {
-                if (load + tile_us > limit && at.worker + 1 < schedule->options.workers) {
+                worker += load_whole(schedule, of, limit, worker, &load);
+                if (load > limit)
+                    return false;
+            }
+        }
+    return true;
+}
+
+static cento_status pour_whole(attention_schedule *schedule, double limit, cento_error *error) {
+    pour at = {0};
+    double load = 0.0;
+    schedule->items.count = schedule->item_tiles.count = 0;
+    for (uint32_t shape = SHAPES; shape-- > 0;)
+        for (uint32_t t = 0; t < schedule->tiles.count; t++) {
+            const tile *of = (const tile *)schedule->tiles.memory + t;
+            for (uint32_t head = 0; of->shape == shape && head < schedule->options.kv_heads; head++) {
+                if (load_whole(schedule, of, limit, at.worker, &load))
                     next_worker(schedule, &at);
-                    load = 0.0;
-                }
-                load += tile_us;
-                *fits = *fits && load <= limit;
-                if (!*fits)
-                    return CENTO_OK;
                 TRY(add_item(schedule, t, head, 0, tile_blocks(of), error));
             }
         }
@@ -525,10 +540,9 @@ static cento_status cut_items(attention_schedule *schedule, cento_error *error) 
     begin[0] = 0;
     find_costs(schedule);
     double share = first_share(schedule);
-    bool whole = one_stream_a_row(schedule);
-    if (whole)
-        TRY(pour_whole(schedule, share + MERGE_US, &whole, error));
-    for (int round = 0; round < ROUNDS_MAX && !whole; round++) {
+    if (one_stream_a_row(schedule) && fits_whole(schedule, share + MERGE_US))
+        return pour_whole(schedule, share + MERGE_US, error);
+    for (int round = 0; round < ROUNDS_MAX; round++) {
         pour at = {.full = share, .share = share};
         TRY(pour_all(schedule, &at, error));
         if (at.last <= (1.0 + EXCESS_ALLOWED) * share)
