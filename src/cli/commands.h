@@ -19,6 +19,7 @@ typedef struct command {
 
 extern const command run_command;
 extern const command chat_command;
+extern const command serve_command;
 extern const command tokenize_command;
 extern const command model_command;
 extern const command bench_command;

@@ -7,8 +7,8 @@
 #include "options.h"
 #include "term.h"
 
-static const command *const commands[] = {&run_command, &chat_command, &tokenize_command, &model_command,
-                                          &bench_command};
+static const command *const commands[] = {&run_command,      &chat_command,  &serve_command,
+                                          &tokenize_command, &model_command, &bench_command};
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 
 static void print_overview(FILE *stream) {

@@ -188,7 +188,8 @@ PYTHON
         "copy_gb_s", "ttft_ms_p50", "ttft_ms_p99", "weight_bytes_per_step", "kv_bytes"))'
     check 'abs(a["output_tokens_per_s"] * a["seconds"] - a["completion_tokens"]) < 1e-6 * a["completion_tokens"]'
     check 'all(a["ms_per_step"][k] >= 0 for k in ("schedule", "plan", "forward", "sample")) and
-        abs(sum(v for k, v in a["ms_per_step"].items() if k != "step") - a["ms_per_step"]["step"]) < 1e-6'
+        abs(sum(v for k, v in a["ms_per_step"].items() if k != "step") - a["ms_per_step"]["step"]) <
+        1e-6 * a["ms_per_step"]["step"]'
     expect 0 "$cento" bench throughput --device cpu --sequences 2 --lengths 3:4
     says out "tokens/s"
     expect 2 "$cento" bench throughput --lengths 20:5

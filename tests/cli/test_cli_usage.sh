@@ -3,7 +3,7 @@
 . "$(dirname "$0")/support.bash"
 
 test_help_and_version_succeed_and_print_to_standard_output() {
-    for command in run chat tokenize model bench "bench qa" "bench compose"; do
+    for command in run chat serve tokenize model bench "bench qa" "bench compose"; do
         expect 0 "$cento" help $command
         says out "usage: cento $command"
         [ ! -s err ]
@@ -12,7 +12,7 @@ test_help_and_version_succeed_and_print_to_standard_output() {
     expect 0 "$cento" --version
     grep -qxE 'cento [0-9]+\.[0-9]+\.[0-9]+' out
     expect 0 "$cento" --help
-    for command in run chat tokenize model bench; do says out "  $command"; done
+    for command in run chat serve tokenize model bench; do says out "  $command"; done
     expect 2 "$cento"
 }
 
