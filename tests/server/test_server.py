@@ -1,4 +1,4 @@
-"""cento serve: its API, its limits, and that a client's fate is its own."""
+"""cento serve: its API, its limits, and that a client's fate is its own. The server uses threads."""
 import json
 import os
 import re
@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 
-from serve import CENTO, NOTES, SANITIZED, SOURCES, eventually, run_tests, serving
+from serve import CENTO, NOTES, SANITIZED, SOURCES, THREADS, eventually, run_tests, serving
 
 SYSTEM = "Answer from the documents."
 QUESTIONS = ["Where is Crystalton?", "Where does the Vell rise?", "Who is the mayor of Crystalton?",
@@ -28,7 +28,7 @@ def test_answers_are_those_of_the_command_line():
     with serving() as server:
         for question in QUESTIONS[:3]:
             ran = subprocess.run([CENTO, "run", "--json", "--system", SYSTEM, "--chunk", NOTES["crystalton"].rstrip("\n"),
-                                  "--chunk", NOTES["vell"].rstrip("\n"), "--query", question],
+                                  "--chunk", NOTES["vell"].rstrip("\n"), "--query", question, *THREADS],
                                  capture_output=True, check=True, text=True)
             expected = json.loads(ran.stdout)
             parts = [chunk(NOTES[note].rstrip("\n")) for note in ("crystalton", "vell")]
@@ -177,8 +177,8 @@ def test_what_is_wrong_is_said_with_its_field():
         assert server.json("GET", "/health") == {"status": "ok"} and server.json("GET", "/ready") == {"ready": True}
 
 
-def endless(server, stream):
-    body = json.dumps({"messages": [{"role": "user", "content": "Hello"}], "stream": stream, "max_tokens": 3900,
+def endless(server, stream, tokens=3900):
+    body = json.dumps({"messages": [{"role": "user", "content": "Hello"}], "stream": stream, "max_tokens": tokens,
                        "cento": {"ignore_eos": True}})
     connection = socket.create_connection(("127.0.0.1", server.port))
     connection.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
@@ -299,8 +299,8 @@ def test_metrics_are_prometheus_text_and_logs_are_json():
 
 
 def test_an_end_lets_requests_end_first():
-    with serving() as server:
-        connection = endless(server, True)
+    with serving("--drain", "120") as server:
+        connection = endless(server, True, 300 if SANITIZED else 2000)
         body = b""
         while b"content" not in body:
             body += connection.recv(65536)
@@ -316,7 +316,8 @@ def test_an_end_lets_requests_end_first():
             if not part:
                 break
             body += part
-        assert b"[DONE]" in body and server.process.wait(60) == 0
+        assert b"[DONE]" in body, body[-300:]
+        assert server.process.wait(60) == 0, server.process.stderr.read()
     with serving("--drain", "0") as server:
         connection = endless(server, False)
         eventually(lambda: server.metric('requests{state="running"}') == 1)
@@ -339,7 +340,7 @@ def test_every_example_of_the_documentation_runs():
 
 def test_what_cannot_be_served_is_said():
     def refused(*arguments):
-        ran = subprocess.run([CENTO, "serve", *arguments], capture_output=True, text=True, timeout=120)
+        ran = subprocess.run([CENTO, "serve", *THREADS, *arguments], capture_output=True, text=True, timeout=120)
         assert ran.stdout == "" and ran.returncode in (1, 2), (arguments, ran)
         return ran.stderr
     assert "expected" in refused("--port", "70000")
