@@ -164,9 +164,12 @@ const command serve_command = {
     .name = "serve",
     .summary = "answer OpenAI clients over HTTP",
     .usage = "[options]",
-    .details = "Listens for HTTP and answers as OpenAI's API does: /v1/chat/completions, /v1/completions,\n"
-               "/v1/models. Chunks are registered at /v1/chunks; what a prompt reused stands in its usage.\n"
-               "SIGTERM or Ctrl-C lets requests end first; a second one ends at once.",
+    .details =
+        "Listens for HTTP and answers as OpenAI's API does: chat and text completions under /v1, streamed or "
+        "whole. Chunks are registered at /v1/chunks; what a prompt reused stands in its usage. docs/api.md "
+        "has "
+        "every field.\n\n"
+        "SIGTERM or Ctrl-C closes the port and lets requests end first; a second one ends at once.",
     .examples = "cento serve --port 8080\ncento serve --model path/to/Qwen3-0.6B --device cuda\n",
     .run = run_serve,
 };
