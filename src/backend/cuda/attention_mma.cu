@@ -17,59 +17,27 @@
  */
 #include "attention_mma.h"
 
+#include "attention_kernel.cuh"
 #include "attention_mma.cuh"
 
 #ifdef ATTENTION_STAMPS
-extern "C" unsigned long long *attention_mma_stamps;
-unsigned long long *attention_mma_stamps; /* device: (items + workers, 8) */
+unsigned long long *attention_mma_stamps;
 #endif
 
 namespace {
 
 constexpr int THREADS = 128, BLOCK_KEYS = SCHEDULE_BLOCK_KEYS, TILE_ROWS_MAX = 128;
 constexpr uint32_t WARPS = THREADS / 32;
+#ifdef ATTENTION_STAMPS
+constexpr uint32_t STAMP_THREAD = 0;
+#endif
 #ifndef WIDE_STEPS
 #define WIDE_STEPS 2
 #endif
-constexpr float LOG2_E = 1.4426950408889634f;
 
-/* With ATTENTION_STAMPS defined each item leaves the clock at its stages, for bench/cuda (attention trace).
- */
-#ifdef ATTENTION_STAMPS
-#define STAMP(p, at, stage)                                                                                  \
-    do {                                                                                                     \
-        if (threadIdx.x == 0)                                                                                \
-            (p).stamps[(size_t)(at)*8 + (stage)] = clock64();                                                \
-    } while (0)
-__device__ __forceinline__ unsigned long long global_ns(void) {
-    unsigned long long ns;
-    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(ns));
-    return ns;
-}
-#else
-#define STAMP(p, at, stage)
-#endif
-
-struct kernel_params {
-#ifdef ATTENTION_STAMPS
-    unsigned long long *stamps;
-#endif
-    const uint32_t *schedule;
-    const float *qkv;
-    float *out;
-    __nv_bfloat16 *out_bf16;
-    const double *turns;
+struct kernel_params : schedule_params {
     const __nv_bfloat16 *kv;
-    float *workspace;
-    uint32_t *arrived;
-    float scale, rope_factor; /* scale: to base 2 */
-    uint32_t heads, kv_heads, group, window;
-    uint32_t page_shift; /* log2 of its tokens */
 };
-
-__device__ __forceinline__ float2 *partial_sums(const kernel_params &p) {
-    return (float2 *)p.workspace;
-}
 
 __device__ __forceinline__ float *partial_out(const kernel_params &p) {
     return p.workspace + __ldg(&((const schedule_header *)p.schedule)->partial_out);
@@ -951,35 +919,17 @@ __global__ void __launch_bounds__(THREADS, 2) attend(const __grid_constant__ ker
 #endif
 }
 
-template <int D> cudaError_t prepare(void) {
-    cudaError_t failed = cudaFuncSetAttribute(attend<D>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                              (int)sizeof(shared_memory<D>));
-    if (failed != cudaSuccess)
-        return failed;
-    return cudaFuncSetAttribute(attend<D>, cudaFuncAttributePreferredSharedMemoryCarveout,
-                                cudaSharedmemCarveoutMaxShared);
+template <int D> uint32_t workers_for(uint32_t multiprocessors) {
+    if (cudaFuncSetAttribute(attend<D>, cudaFuncAttributePreferredSharedMemoryCarveout,
+                             cudaSharedmemCarveoutMaxShared) != cudaSuccess) {
+        cudaGetLastError();
+        return 0;
+    }
+    return workers_of(attend<D>, THREADS, sizeof(shared_memory<D>), multiprocessors);
 }
 
-template <int D> cudaError_t resident(int *per_multiprocessor) {
-    cudaError_t failed = prepare<D>();
-    return failed != cudaSuccess ? failed
-                                 : cudaOccupancyMaxActiveBlocksPerMultiprocessor(
-                                       per_multiprocessor, attend<D>, THREADS, sizeof(shared_memory<D>));
-}
-
-/* Cooperative: all CTAs are on the device at once, or it fails. */
 template <int D> cudaError_t launch(const kernel_params &params, uint32_t workers, cudaStream_t stream) {
-    cudaLaunchAttribute together = {};
-    together.id = cudaLaunchAttributeCooperative;
-    together.val.cooperative = 1;
-    cudaLaunchConfig_t config = {};
-    config.gridDim = dim3(workers);
-    config.blockDim = dim3(THREADS);
-    config.dynamicSmemBytes = sizeof(shared_memory<D>);
-    config.stream = stream;
-    config.attrs = &together;
-    config.numAttrs = 1;
-    return cudaLaunchKernelEx(&config, attend<D>, params);
+    return launch_together(attend<D>, params, workers, THREADS, sizeof(shared_memory<D>), stream);
 }
 
 } // namespace
@@ -991,36 +941,11 @@ bool attention_mma_takes(const attention_shape *shape, uint32_t page_tokens) {
 }
 
 uint32_t attention_mma_workers(uint32_t head_dim, uint32_t multiprocessors) {
-    int count = 0;
-    cudaError_t failed = head_dim == 64 ? resident<64>(&count) : resident<128>(&count);
-    if (failed != cudaSuccess) {
-        cudaGetLastError();
-        return 0;
-    }
-    return (uint32_t)count * multiprocessors;
+    return head_dim == 64 ? workers_for<64>(multiprocessors) : workers_for<128>(multiprocessors);
 }
 
 cudaError_t attention_mma_run(const attention_mma_call *call) {
-    kernel_params params = {};
-#ifdef ATTENTION_STAMPS
-    params.stamps = attention_mma_stamps;
-#endif
-    params.schedule = call->schedule;
-    params.qkv = call->qkv;
-    params.out = call->out;
-    params.out_bf16 = (__nv_bfloat16 *)call->out_bf16;
-    params.turns = call->turns;
-    params.kv = (const __nv_bfloat16 *)call->kv;
-    params.workspace = call->workspace;
-    params.arrived = call->arrived;
-    params.scale = call->shape->scale * LOG2_E;
-    params.rope_factor = call->rope_factor;
-    params.heads = call->shape->heads;
-    params.kv_heads = call->shape->kv_heads;
-    params.group = params.heads / params.kv_heads;
-    params.window = call->shape->window;
-    for (params.page_shift = 0; (1u << params.page_shift) < call->page_tokens; params.page_shift++) {
-    }
+    const kernel_params params = {schedule_params_of(call), (const __nv_bfloat16 *)call->kv};
     return call->shape->head_dim == 64 ? launch<64>(params, call->workers, call->stream)
                                        : launch<128>(params, call->workers, call->stream);
 }

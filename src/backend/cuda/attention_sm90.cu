@@ -538,27 +538,12 @@ cudaError_t make_map(CUtensorMap *map, const void *kv, uint32_t head_dim) {
                : cudaErrorInvalidValue;
 }
 
-template <int D> cudaError_t resident(int *per_multiprocessor) {
-    cudaError_t failed = cudaFuncSetAttribute(attend<D>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                              (int)sizeof(shared_memory<D>));
-    return failed != cudaSuccess ? failed
-                                 : cudaOccupancyMaxActiveBlocksPerMultiprocessor(
-                                       per_multiprocessor, attend<D>, THREADS, sizeof(shared_memory<D>));
+template <int D> uint32_t workers_for(uint32_t multiprocessors) {
+    return workers_of(attend<D>, THREADS, sizeof(shared_memory<D>), multiprocessors);
 }
 
-/* Cooperative: all CTAs are on the device at once, or it fails. */
 template <int D> cudaError_t launch(const kernel_params &params, uint32_t workers, cudaStream_t stream) {
-    cudaLaunchAttribute together = {};
-    together.id = cudaLaunchAttributeCooperative;
-    together.val.cooperative = 1;
-    cudaLaunchConfig_t config = {};
-    config.gridDim = dim3(workers);
-    config.blockDim = dim3(THREADS);
-    config.dynamicSmemBytes = sizeof(shared_memory<D>);
-    config.stream = stream;
-    config.attrs = &together;
-    config.numAttrs = 1;
-    return cudaLaunchKernelEx(&config, attend<D>, params);
+    return launch_together(attend<D>, params, workers, THREADS, sizeof(shared_memory<D>), stream);
 }
 
 } // namespace
@@ -576,35 +561,11 @@ bool attention_sm90_takes(const attention_shape *shape, uint32_t page_tokens, in
 }
 
 uint32_t attention_sm90_workers(uint32_t head_dim, uint32_t multiprocessors) {
-    int count = 0;
-    cudaError_t failed = head_dim == 64 ? resident<64>(&count) : resident<128>(&count);
-    if (failed != cudaSuccess) {
-        cudaGetLastError();
-        return 0;
-    }
-    return (uint32_t)count * multiprocessors;
+    return head_dim == 64 ? workers_for<64>(multiprocessors) : workers_for<128>(multiprocessors);
 }
 
 cudaError_t attention_sm90_run(const attention_mma_call *call) {
-    kernel_params params = {};
-#ifdef ATTENTION_STAMPS
-    params.stamps = attention_mma_stamps;
-#endif
-    params.schedule = call->schedule;
-    params.qkv = call->qkv;
-    params.out = call->out;
-    params.out_bf16 = (__nv_bfloat16 *)call->out_bf16;
-    params.turns = call->turns;
-    params.workspace = call->workspace;
-    params.arrived = call->arrived;
-    params.scale = call->shape->scale * LOG2_E;
-    params.rope_factor = call->rope_factor;
-    params.heads = call->shape->heads;
-    params.kv_heads = call->shape->kv_heads;
-    params.group = params.heads / params.kv_heads;
-    params.window = call->shape->window;
-    for (params.page_shift = 0; (1u << params.page_shift) < call->page_tokens; params.page_shift++) {
-    }
+    kernel_params params = {schedule_params_of(call), {}};
     const cudaError_t failed = make_map(&params.map, call->kv, call->shape->head_dim);
     if (failed != cudaSuccess)
         return failed;

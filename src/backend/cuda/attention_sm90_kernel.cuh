@@ -4,19 +4,14 @@
 
 #include <cudaTypedefs.h>
 
-#include "attention_schedule.h"
+#include "attention_kernel.cuh"
 #include "attention_sm90.cuh"
-
-#ifdef ATTENTION_STAMPS
-extern "C" unsigned long long *attention_mma_stamps; /* device: (items + workers, 8) */
-#endif
 
 namespace {
 
 constexpr int THREADS = 384, CONSUMERS = 256, BLOCK_KEYS = 128, TILE_ROWS_MAX = 128, BOX_ROWS = 16;
 constexpr int QUERY_THREADS = 96;
 enum : uint32_t { TILE_BLOCK_BYTES = 128 * 128 }; /* 128 rows of 64 columns */
-constexpr float LOG2_E = 1.4426950408889634f;
 enum named_barrier { BARRIER_ROWS = 1, BARRIER_TURN, BARRIER_CONSUMERS = BARRIER_TURN + 2, BARRIER_GROUP };
 
 constexpr int CONSUMER_REGISTERS = 216, LOADER_REGISTERS = 72; /* 168 at the start, for all 384 threads */
@@ -25,36 +20,11 @@ constexpr int CONSUMER_REGISTERS = 216, LOADER_REGISTERS = 72; /* 168 at the sta
 #define TURNS 1 /* wide tiles: the warpgroups take turns at the tensor cores */
 #endif
 
-/* With ATTENTION_STAMPS defined each item leaves the clock at its stages, for bench/cuda. */
 #ifdef ATTENTION_STAMPS
-#define STAMP(p, at, stage)                                                                                  \
-    do {                                                                                                     \
-        if (threadIdx.x == 128)                                                                              \
-            (p).stamps[(size_t)(at)*8 + (stage)] = clock64();                                                \
-    } while (0)
-__device__ __forceinline__ unsigned long long global_ns(void) {
-    unsigned long long ns;
-    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(ns));
-    return ns;
-}
-#else
-#define STAMP(p, at, stage)
+constexpr uint32_t STAMP_THREAD = 128; /* of the consumers */
 #endif
 
-struct kernel_params {
-#ifdef ATTENTION_STAMPS
-    unsigned long long *stamps;
-#endif
-    const uint32_t *schedule;
-    const float *qkv;
-    float *out;
-    __nv_bfloat16 *out_bf16;
-    const double *turns;
-    float *workspace;
-    uint32_t *arrived;
-    float scale, rope_factor; /* scale: to base 2 */
-    uint32_t heads, kv_heads, group, window;
-    uint32_t page_shift; /* log2 of its tokens */
+struct kernel_params : schedule_params {
     CUtensorMap map;
 };
 
@@ -96,10 +66,6 @@ template <int D> struct shared_memory {
 #ifdef HAS_SM90
 __device__ __forceinline__ uint32_t header_word(const kernel_params &p, uint32_t schedule_header::*word) {
     return __ldg(&(((const schedule_header *)p.schedule)->*word));
-}
-
-__device__ __forceinline__ float2 *partial_sums(const kernel_params &p) {
-    return (float2 *)p.workspace;
 }
 
 __device__ __forceinline__ size_t out_index(const kernel_params &p, uint32_t row, uint32_t head,
