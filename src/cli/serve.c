@@ -120,7 +120,7 @@ static int serve(cento_engine *engine, const char *model_path, serve_settings *s
     if (server_start(engine, &options, &started, &error) != CENTO_OK)
         return fail(&error);
     cento_engine_stats(engine, &stats);
-    const char *host = settings->host == NULL ? "127.0.0.1" : settings->host;
+    const char *host = settings->host;
     printf(strchr(host, ':') == NULL ? "http://%s:%u serves %s (%s)\n" : "http://[%s]:%u serves %s (%s)\n",
            host, server_port(started), stats.model_name, stats.backend);
     fflush(stdout);
@@ -134,7 +134,7 @@ static int serve(cento_engine *engine, const char *model_path, serve_settings *s
 static int run_serve(const command *self, int argc, char **argv) {
     static sigset_t signals; /* the watching thread may outlive this function */
     engine_settings engine_options = {0};
-    serve_settings settings = {.port = 8080, .drain_s = 30};
+    serve_settings settings = {.host = "127.0.0.1", .port = 8080, .drain_s = 30};
     const option_group groups[] = {
         {"Server", serve_specs, sizeof serve_specs / sizeof *serve_specs, &settings},
         {"Engine", engine_specs, engine_spec_count, &engine_options},

@@ -23,6 +23,11 @@ bool api_error_memory(api_error *problem) {
     return api_error_set(problem, 503, "out_of_memory", NULL, "out of memory");
 }
 
+bool api_error_no_model(api_error *problem, const char *asked, const char *there) {
+    return api_error_set(problem, 404, "model_not_found", "model",
+                         "there is no model '%.100s' here; this server has '%s'", asked, there);
+}
+
 bool api_error_from(api_error *problem, const cento_error *error) {
     unsigned status = 500;
     const char *code = NULL;

@@ -20,6 +20,7 @@ bool api_error_set(api_error *problem, unsigned status, const char *code, const 
 /* What the library said. */
 bool api_error_from(api_error *problem, const cento_error *error);
 bool api_error_memory(api_error *problem);
+bool api_error_no_model(api_error *problem, const char *asked, const char *there);
 /* A new reference; NULL when out of memory. */
 json_t *api_error_json(const api_error *problem);
 

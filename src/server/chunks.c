@@ -1,7 +1,6 @@
 /* /v1/chunks: registered chunks. */
 #include <string.h>
 
-#include "base/mem.h"
 #include "http.h"
 
 static json_t *chunk_json(const cento_chunk_info *info) {
@@ -16,17 +15,11 @@ static json_t *chunk_json(const cento_chunk_info *info) {
     return value;
 }
 
-static enum MHD_Result failed(exchange *self, const cento_error *error) {
-    api_error problem;
-    api_error_from(&problem, error);
-    return exchange_send_error(self, &problem);
-}
-
 static enum MHD_Result send_chunk(exchange *self, unsigned status, const char *id) {
     cento_chunk_info info;
     cento_error error;
     if (cento_chunk_get(self->server->engine, id, &info, &error) != CENTO_OK)
-        return failed(self, &error);
+        return exchange_send_failure(self, &error);
     return exchange_send_json(self, status, chunk_json(&info));
 }
 
@@ -36,7 +29,7 @@ static enum MHD_Result list(exchange *self) {
     size_t count = 0;
     cento_error error;
     if (cento_chunk_list(self->server->engine, &infos, &count, &error) != CENTO_OK)
-        return failed(self, &error);
+        return exchange_send_failure(self, &error);
     const char *kind = MHD_lookup_connection_value(self->connection, MHD_GET_ARGUMENT_KIND, "kind");
     const char *label = MHD_lookup_connection_value(self->connection, MHD_GET_ARGUMENT_KIND, "label");
     json_t *data = json_array();
@@ -124,7 +117,7 @@ enum MHD_Result chunks_answer(exchange *self, const char *id) {
     if (strcmp(self->method, "DELETE") != 0)
         return send_chunk(self, 200, id);
     if (cento_chunk_remove(self->server->engine, id, &error) != CENTO_OK)
-        return failed(self, &error);
+        return exchange_send_failure(self, &error);
     return exchange_send_json(self, 200,
                               json_pack("{s:s, s:s, s:b}", "id", id, "object", "chunk", "deleted", 1));
 }

@@ -33,21 +33,18 @@ static json_t *usage_json(const cento_result *result) {
 }
 
 static const char *object_name(const exchange *self) {
-    bool stream = self->completion.stream;
     if (self->completion.kind == COMPLETION_TEXT)
         return "text_completion";
-    return stream ? "chat.completion.chunk" : "chat.completion";
+    return self->completion.stream ? "chat.completion.chunk" : "chat.completion";
 }
 
 /* The object around `choices`, whose reference it takes. */
 static json_t *envelope(const exchange *self, json_t *choices) {
-    const server *of = self->server;
     char id[REQUEST_ID_BYTES + 16];
     snprintf(id, sizeof id, "%s-%s", self->completion.kind == COMPLETION_CHAT ? "chatcmpl" : "cmpl",
              self->id);
     return json_pack("{s:s, s:s, s:I, s:s, s:o}", "id", id, "object", object_name(self), "created",
-                     (json_int_t)(of->started + (int64_t)((self->begin_ns - of->started_ns) / 1000000000u)),
-                     "model", of->model_name, "choices", choices);
+                     (json_int_t)self->created, "model", self->server->model_name, "choices", choices);
 }
 
 /* {"token", "logprob", "bytes"} */
@@ -115,12 +112,12 @@ static void put_event(exchange *self, json_t *value) {
 /* A part of the answer; finish: NULL while there is more. */
 static json_t *delta_json(const exchange *self, const char *text, size_t bytes, bool first,
                           const char *finish) {
-    json_t *choice, *delta = json_object();
+    json_t *choice;
     if (self->completion.kind == COMPLETION_TEXT) {
-        json_decref(delta);
         choice = json_pack("{s:i, s:s%, s:n, s:s?}", "index", 0, "text", text, bytes, "logprobs",
                            "finish_reason", finish);
     } else {
+        json_t *delta = json_object();
         if (first)
             json_object_set_new(delta, "role", json_string("assistant"));
         if (finish == NULL)
@@ -132,6 +129,13 @@ static json_t *delta_json(const exchange *self, const char *text, size_t bytes, 
     if (self->completion.include_usage)
         json_object_set_new(value, "usage", json_null());
     return value;
+}
+
+static cento_status take_result(exchange *self, cento_result **result, cento_error *error) {
+    TRY(cento_generation_result(self->generation, result, error));
+    self->used = true;
+    self->usage = (*result)->usage;
+    return CENTO_OK;
 }
 
 static bool stream_delta(void *user, const cento_delta *delta) {
@@ -146,9 +150,7 @@ static void put_end(exchange *self) {
     cento_result *result = NULL;
     cento_error error;
     api_error problem;
-    if (cento_generation_result(self->generation, &result, &error) == CENTO_OK) {
-        self->used = true;
-        self->usage = result->usage;
+    if (take_result(self, &result, &error) == CENTO_OK) {
         put_event(self, delta_json(self, "", 0, false, cento_finish_name(result->finish)));
         if (self->completion.include_usage) {
             json_t *last = envelope(self, json_array());
@@ -212,10 +214,8 @@ enum MHD_Result completion_begin(exchange *self, completion_kind kind) {
         completion->request.on_delta = stream_delta;
         completion->request.on_delta_user = self;
     }
-    if (cento_submit(of->engine, &completion->request, &self->generation, &error) != CENTO_OK) {
-        api_error_from(&problem, &error);
-        return exchange_send_error(self, &problem);
-    }
+    if (cento_submit(of->engine, &completion->request, &self->generation, &error) != CENTO_OK)
+        return exchange_send_failure(self, &error);
     if (!completion->stream)
         return completion_go_on(self);
     if (kind == COMPLETION_CHAT)
@@ -226,20 +226,16 @@ enum MHD_Result completion_begin(exchange *self, completion_kind kind) {
 enum MHD_Result completion_go_on(exchange *self) {
     cento_result *result = NULL;
     cento_error error;
-    api_error problem;
     while (!cento_poll(self->generation)) {
         if (exchange_is_abandoned(self))
             return MHD_NO;
         if (!exchange_await(self))
             return MHD_YES;
     }
-    if (cento_generation_result(self->generation, &result, &error) != CENTO_OK) {
-        cento_result_free(result);
-        api_error_from(&problem, &error);
-        return exchange_send_error(self, &problem);
+    if (take_result(self, &result, &error) != CENTO_OK) {
+        cento_result_free(result); /* of what was cancelled */
+        return exchange_send_failure(self, &error);
     }
-    self->used = true;
-    self->usage = result->usage;
     json_t *value = whole_json(self, result);
     cento_result_free(result);
     return exchange_send_json(self, 200, value);

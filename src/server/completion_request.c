@@ -11,12 +11,9 @@
 enum { REQUEST_MEMORY_MAX = 256 << 20, STOPS_MAX = 16, BIASES_MAX = 1024, TOP_LOGPROBS_MAX = 20 };
 
 bool body_read(const char *body, size_t bytes, json_t **root, api_error *problem) {
-    json_error_t detail;
-    *root = json_loadb(body == NULL ? "" : body, bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &detail);
-    if (*root == NULL)
-        return api_error_set(problem, 400, "invalid_json", NULL,
-                             "the body is not JSON: line %d, column %d: %s", detail.line, detail.column,
-                             detail.text);
+    cento_error error;
+    if (json_read_bytes("the body is not JSON", body == NULL ? "" : body, bytes, root, &error) != CENTO_OK)
+        return api_error_set(problem, 400, "invalid_json", NULL, "%s", error.message);
     if (json_is_object(*root))
         return true;
     api_error_set(problem, 400, "invalid_json", NULL, "the body must be an object, found %s",
@@ -384,8 +381,7 @@ static bool read_model(const completion_request *self, const char *model, api_er
     if (!field_string(self->root, "model", &name, problem))
         return false;
     if (name != NULL && strcmp(name, model) != 0)
-        return api_error_set(problem, 404, "model_not_found", "model",
-                             "there is no model '%.100s' here; this server has '%s'", name, model);
+        return api_error_no_model(problem, name, model);
     return true;
 }
 

@@ -111,6 +111,7 @@ static exchange *exchange_new(server *of, struct MHD_Connection *connection, con
     self->server = of;
     self->connection = connection;
     self->begin_ns = self->written_ns = clock_now_ns();
+    self->created = (int64_t)time(NULL);
     self->method = mem_strdup(method);
     self->path = mem_strdup(path);
     pthread_mutex_init(&self->lock, NULL);
@@ -242,6 +243,12 @@ enum MHD_Result exchange_send_error(exchange *self, const api_error *problem) {
     return exchange_send_json(self, problem->status, api_error_json(problem));
 }
 
+enum MHD_Result exchange_send_failure(exchange *self, const cento_error *error) {
+    api_error problem;
+    api_error_from(&problem, error);
+    return exchange_send_error(self, &problem);
+}
+
 enum MHD_Result exchange_send_stream(exchange *self, MHD_ContentReaderCallback reader) {
     struct MHD_Response *response =
         MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES, reader, self, NULL);
@@ -253,13 +260,12 @@ enum MHD_Result exchange_send_stream(exchange *self, MHD_ContentReaderCallback r
 /* ------------------------------------------------------------------------ start and stop ---- */
 
 static cento_status find_address(const server_options *options, struct addrinfo **found, cento_error *error) {
-    const char *host = options->host == NULL ? "127.0.0.1" : options->host;
     const struct addrinfo wanted = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     char port[8];
     snprintf(port, sizeof port, "%u", options->port);
-    int failed = getaddrinfo(host, port, &wanted, found);
+    int failed = getaddrinfo(options->host, port, &wanted, found);
     return failed == 0 ? CENTO_OK
-                       : error_set(error, CENTO_INVALID_ARGUMENT, "no address '%.100s': %s", host,
+                       : error_set(error, CENTO_INVALID_ARGUMENT, "no address '%.100s': %s", options->host,
                                    gai_strerror(failed));
 }
 
@@ -278,9 +284,8 @@ static cento_status start_daemon(server *self, cento_error *error) {
                          (size_t)HEADER_BYTES_MAX, MHD_OPTION_END);
     freeaddrinfo(address);
     if (self->daemon == NULL)
-        return error_set(error, CENTO_IO, "cannot listen on %s port %u: %s",
-                         self->options.host == NULL ? "127.0.0.1" : self->options.host, self->options.port,
-                         errno == 0 ? "unknown reason" : strerror(errno));
+        return error_set(error, CENTO_IO, "cannot listen on %s port %u: %s", self->options.host,
+                         self->options.port, errno == 0 ? "unknown reason" : strerror(errno));
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(self->daemon, MHD_DAEMON_INFO_BIND_PORT);
     self->port = info == NULL ? self->options.port : info->port;
     return CENTO_OK;
@@ -300,13 +305,13 @@ cento_status server_start(cento_engine *engine, const server_options *options, s
     if (self == NULL)
         return error_memory(error, sizeof *self);
     self->options = *options;
+    self->options.host = options->host == NULL ? "127.0.0.1" : options->host;
     self->options.body_bytes_max = options->body_bytes_max == 0 ? BODY_BYTES_MAX : options->body_bytes_max;
     self->options.connections_max =
         options->connections_max == 0 ? CONNECTIONS_MAX : options->connections_max;
     self->options.idle_timeout_s = options->idle_timeout_s == 0 ? IDLE_TIMEOUT_S : options->idle_timeout_s;
     self->engine = engine;
     self->started = (int64_t)time(NULL);
-    self->started_ns = clock_now_ns();
     pthread_mutex_init(&self->lock, NULL);
     pthread_condattr_t clock;
     pthread_condattr_init(&clock);
@@ -315,6 +320,7 @@ cento_status server_start(cento_engine *engine, const server_options *options, s
     pthread_condattr_destroy(&clock);
     cento_stats stats;
     cento_engine_stats(engine, &stats);
+    self->context_tokens = stats.context_tokens_max;
     self->model_name = mem_strdup(stats.model_name);
     cento_status status = self->model_name == NULL ? error_memory(error, strlen(stats.model_name)) : CENTO_OK;
     if (status == CENTO_OK)

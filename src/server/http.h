@@ -24,6 +24,7 @@ typedef struct exchange {
     char client[64];
     char *method, *path; /* owned */
     uint64_t begin_ns;
+    int64_t created; /* seconds since 1970 */
     strbuf body;
     bool too_large, begun;
     unsigned status; /* that was answered; 0: none yet */
@@ -49,8 +50,8 @@ struct server {
     char *model_name; /* owned */
     struct MHD_Daemon *daemon;
     uint16_t port;
-    int64_t started;     /* seconds since 1970, and … */
-    uint64_t started_ns; /* … the same moment on the clock */
+    int64_t started; /* seconds since 1970 */
+    uint32_t context_tokens;
 
     pthread_mutex_t lock;
     pthread_cond_t changed; /* an exchange has ended, or `stopping` */
@@ -73,6 +74,8 @@ enum MHD_Result exchange_send(exchange *self, unsigned status, const char *type,
 /* Takes the reference; NULL: out of memory. */
 enum MHD_Result exchange_send_json(exchange *self, unsigned status, json_t *value);
 enum MHD_Result exchange_send_error(exchange *self, const api_error *problem);
+/* What the library said. */
+enum MHD_Result exchange_send_failure(exchange *self, const cento_error *error);
 /* Text as `reader` hands it out. */
 enum MHD_Result exchange_send_stream(exchange *self, MHD_ContentReaderCallback reader);
 

@@ -5,13 +5,11 @@
 
 static enum MHD_Result models_answer(exchange *self) {
     const server *of = self->server;
-    cento_stats stats;
-    cento_engine_stats(of->engine, &stats);
     return exchange_send_json(self, 200,
                               json_pack("{s:s, s:[{s:s, s:s, s:I, s:s, s:I}]}", "object", "list", "data",
                                         "id", of->model_name, "object", "model", "created",
                                         (json_int_t)of->started, "owned_by", "cento", "max_model_len",
-                                        (json_int_t)stats.context_tokens_max));
+                                        (json_int_t)of->context_tokens));
 }
 
 static enum MHD_Result model_answer(exchange *self, const char *name) {
@@ -21,8 +19,7 @@ static enum MHD_Result model_answer(exchange *self, const char *name) {
         return exchange_send_json(self, 200,
                                   json_pack("{s:s, s:s, s:I, s:s}", "id", of->model_name, "object", "model",
                                             "created", (json_int_t)of->started, "owned_by", "cento"));
-    api_error_set(&problem, 404, "model_not_found", "model",
-                  "there is no model '%.100s' here; this server has '%s'", name, of->model_name);
+    api_error_no_model(&problem, name, of->model_name);
     return exchange_send_error(self, &problem);
 }
 

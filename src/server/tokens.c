@@ -15,7 +15,6 @@ enum MHD_Result tokenize_answer(exchange *self) {
     int32_t *tokens = NULL;
     size_t count = 0;
     bool add_special = true;
-    cento_stats stats;
     if (!body_read(self->body.data, self->body.bytes, &root, &problem) ||
         !field_bool(root, "add_special_tokens", &add_special, &problem))
         return answer(self, root, &problem, NULL);
@@ -34,9 +33,8 @@ enum MHD_Result tokenize_answer(exchange *self) {
     for (size_t i = 0; i < count; i++)
         json_array_append_new(ids, json_integer(tokens[i]));
     cento_free(tokens);
-    cento_engine_stats(self->server->engine, &stats);
     value = json_pack("{s:I, s:I, s:o}", "count", (json_int_t)count, "max_model_len",
-                      (json_int_t)stats.context_tokens_max, "tokens", ids);
+                      (json_int_t)self->server->context_tokens, "tokens", ids);
     if (value == NULL)
         api_error_memory(&problem);
     return answer(self, root, &problem, value);

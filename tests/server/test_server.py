@@ -246,7 +246,6 @@ def test_limits_hold_and_others_are_served():
         for connection in slow:
             connection.settimeout(10)
             try:
-                assert connection.recv(4096) == b"" or True
                 while connection.recv(4096):
                     pass
             except ConnectionResetError:
